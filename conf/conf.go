@@ -1,0 +1,130 @@
+// Package conf reads the configuration of one [OUTPUT] section and holds what a
+// user deploys: policies, and later redaction rules, manifests and queries.
+//
+// It parses and checks; it opens no file, no connection, and does not know how
+// the values are used.
+package conf
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Config is the configuration of one [OUTPUT] section.
+type Config struct {
+	Bucket     string
+	Cluster    string
+	PolicyFile string // "" for none
+	Prefix     string
+
+	Region      string // "" leaves it to the AWS SDK, as the next five
+	Endpoint    string
+	Profile     string
+	RoleARN     string
+	ExternalID  string
+	STSEndpoint string
+
+	Redaction string
+
+	TotalFileSize     int64 // bytes
+	UploadTimeout     time.Duration
+	StoreDir          string
+	StoreDirLimitSize int64 // bytes
+	ShutdownTimeout   time.Duration
+
+	OutputName     string
+	PluginLogLevel string
+}
+
+// Problem is one thing wrong with a configuration.
+type Problem struct {
+	Key     string
+	Value   string // as given; "" when absent or better not repeated
+	Allowed string // what to write instead
+}
+
+func (p Problem) String() string {
+	if p.Value == "" {
+		return fmt.Sprintf("%s: %s", p.Key, p.Allowed)
+	}
+	return fmt.Sprintf("%s %s: %s", p.Key, p.Value, p.Allowed)
+}
+
+// Problems is every problem of a configuration; as an error it names them all.
+type Problems []Problem
+
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i, problem := range p {
+		lines[i] = problem.String()
+	}
+	return fmt.Sprintf("%d configuration problem(s): %s", len(p), strings.Join(lines, "; "))
+}
+
+// Parse reads a section by way of get, which returns the value of a key, or ""
+// where it is absent: Fluent Bit gives no list of keys. The error is Problems,
+// every one found; the Config then holds what could be read.
+func Parse(get func(key string) string) (Config, error) {
+	var c Config
+	var problems Problems
+	for _, k := range keys {
+		value := strings.TrimSpace(get(k.name))
+		given := value
+		if value == "" {
+			if k.required {
+				problems = append(problems, Problem{k.name, "", "is required: " + k.allowed})
+				continue
+			}
+			if value = k.fallback; value == "" {
+				continue
+			}
+		}
+		if !k.set(&c, value) {
+			problems = append(problems, Problem{k.name, k.shownValue(given), "must be " + k.allowed})
+		}
+	}
+	problems = append(problems, refused(get)...)
+	problems = append(problems, c.combinations()...)
+	if c.OutputName == "" {
+		c.OutputName = "audit_s3." + c.Cluster
+	}
+	if len(problems) > 0 {
+		return c, problems
+	}
+	return c, nil
+}
+
+// minSegments is how many segments a spool must have room for: one being
+// written, one being shipped, and scratch for that one.
+const minSegments = 4
+
+// combinations checks what no key can say alone.
+func (c *Config) combinations() (problems Problems) {
+	if c.StoreDirLimitSize > 0 && c.StoreDirLimitSize < minSegments*c.TotalFileSize {
+		problems = append(problems, Problem{"store_dir_limit_size", fmt.Sprint(c.StoreDirLimitSize),
+			fmt.Sprintf("must be at least %d times total_file_size, which is %d", minSegments, c.TotalFileSize)})
+	}
+	if c.ExternalID != "" && c.RoleARN == "" {
+		problems = append(problems, Problem{"external_id", "", "has no meaning without role_arn"})
+	}
+	return problems
+}
+
+// String is the effective configuration on one line, without secrets.
+func (c Config) String() string {
+	var b strings.Builder
+	for i, k := range keys {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		value := k.show(&c)
+		if value == "" {
+			value = "-"
+		} else if k.secret {
+			value = "(set)"
+		}
+		fmt.Fprintf(&b, "%s=%s", k.name, value)
+	}
+	return b.String()
+}

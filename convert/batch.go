@@ -1,0 +1,82 @@
+package convert
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// Batch is what one chunk became: the payload of one frame of the spool. It is
+// used again for the next chunk, so that its buffers are. Not for concurrent use.
+type Batch struct {
+	received int64
+	buf      []byte
+	counts   Counts
+	decoded  decoded
+	done     bool
+}
+
+// maxKeptBuffer is how large a buffer may stay with a Batch that is used again;
+// one 60 MB list must not hold its memory for ever.
+const maxKeptBuffer = 8 << 20
+
+// Reset empties b for a chunk that was received now.
+func (b *Batch) Reset(received time.Time) {
+	b.received = micros(received)
+	b.counts = Counts{}
+	b.done = false
+	b.buf = shrunk(b.buf)
+	b.decoded.bodies = shrunk(b.decoded.bodies)
+}
+
+func shrunk(buf []byte) []byte {
+	if cap(buf) > maxKeptBuffer {
+		return nil
+	}
+	return buf[:0]
+}
+
+// Counts says what the chunk held.
+func (b *Batch) Counts() Counts { return b.counts }
+
+// Empty tells whether there is nothing to keep, not even the number of what was
+// dropped.
+func (b *Batch) Empty() bool { return b.counts.Received == 0 }
+
+// Payload is the encoded frame; it belongs to b and is valid until Reset.
+func (b *Batch) Payload() []byte { return b.buf }
+
+func (b *Batch) begin(tag string) error {
+	if b.done || len(b.buf) > 0 {
+		return errors.New("batch holds a chunk already: Reset it first")
+	}
+	b.buf = appendFrameHead(b.buf, b.received, validText([]byte(tag)))
+	return nil
+}
+
+func (b *Batch) finish() error {
+	b.buf = appendFrameEnd(b.buf, b.counts)
+	b.done = true
+	return nil
+}
+
+// mark and rewind undo what was written for an event that failed half way.
+func (b *Batch) mark() int     { return len(b.buf) }
+func (b *Batch) rewind(to int) { b.buf = b.buf[:to] }
+
+func (b *Batch) event(e *Event) { b.buf = appendEvent(b.buf, e) }
+
+func (b *Batch) reject(r Reject) {
+	b.counts.Received++
+	b.counts.Rejected++
+	b.buf = appendReject(b.buf, &r)
+}
+
+// appendBytesOrNil keeps the difference between absent and empty.
+func appendBytesOrNil(dst, b []byte) []byte {
+	if b == nil {
+		return msgp.AppendNil(dst)
+	}
+	return msgp.AppendStringFromBytes(dst, b)
+}

@@ -1,0 +1,185 @@
+package convert
+
+import (
+	"encoding/binary"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// Fluent Bit writes a chunk as a concatenation of msgpack arrays without a
+// length in front: [[timestamp, metadata], record] since 2.1, [timestamp, record]
+// before. The end of the bytes is the end of the chunk.
+//
+// Source: Fluent Bit 5.1.1, src/flb_log_event_decoder.c and
+// src/flb_log_event_encoder.c.
+
+// Timestamps of the records that begin and end a group; they carry no event.
+const (
+	groupStart = -1
+	groupEnd   = -2
+)
+
+// eachRecord calls yield with the msgpack of every intact record of chunk, in
+// order, and returns the number of bytes at the end that could not be read.
+func eachRecord(chunk []byte, yield func(record []byte)) (damaged int) {
+	for len(chunk) > 0 {
+		rest, err := skip(chunk)
+		if err != nil {
+			return len(chunk)
+		}
+		entry := chunk[:len(chunk)-len(rest)]
+		seconds, record, ok := splitEntry(entry)
+		if !ok {
+			return len(chunk)
+		}
+		if seconds != groupStart && seconds != groupEnd {
+			yield(record)
+		}
+		chunk = rest
+	}
+	return 0
+}
+
+// splitEntry takes an entry of a chunk apart into the seconds of its timestamp
+// and its record.
+func splitEntry(entry []byte) (seconds int64, record []byte, ok bool) {
+	n, b, err := msgp.ReadArrayHeaderBytes(entry)
+	if err != nil || n != 2 {
+		return 0, nil, false
+	}
+	stamp := b
+	if msgp.NextType(b) == msgp.ArrayType {
+		if n, stamp, err = msgp.ReadArrayHeaderBytes(b); err != nil || n != 2 {
+			return 0, nil, false
+		}
+	}
+	record, err = skip(b)
+	if err != nil {
+		return 0, nil, false
+	}
+	seconds, ok = readSeconds(stamp)
+	return seconds, record, ok
+}
+
+// eventTimeLen is the size of Fluent Bit's event time as msgpack: a fixext 8 or
+// ext 8 head, the type 0, four bytes of seconds and four of nanoseconds.
+const eventTimeLen = 8
+
+// readSeconds reads the whole seconds of a timestamp: the event time extension,
+// an integer or a float.
+func readSeconds(b []byte) (int64, bool) {
+	const fixext8, ext8 = 0xd7, 0xc7
+	switch {
+	case len(b) >= 2+eventTimeLen && b[0] == fixext8 && b[1] == 0:
+		return int64(int32(binary.BigEndian.Uint32(b[2:]))), true
+	case len(b) >= 3+eventTimeLen && b[0] == ext8 && b[1] == eventTimeLen && b[2] == 0:
+		return int64(int32(binary.BigEndian.Uint32(b[3:]))), true
+	}
+	switch msgp.NextType(b) {
+	case msgp.IntType:
+		v, _, err := msgp.ReadInt64Bytes(b)
+		return v, err == nil
+	case msgp.UintType:
+		v, _, err := msgp.ReadUint64Bytes(b)
+		return int64(v), err == nil
+	case msgp.Float64Type:
+		v, _, err := msgp.ReadFloat64Bytes(b)
+		return int64(v), err == nil
+	case msgp.Float32Type:
+		v, _, err := msgp.ReadFloat32Bytes(b)
+		return int64(v), err == nil
+	}
+	return 0, false
+}
+
+type shapeKind int
+
+const (
+	shapeOther shapeKind = iota
+	shapeList            // a map whose items array holds events
+	shapeEvent           // a map with auditID and a verb or a stage
+	shapeText            // a map with JSON text under log or message
+)
+
+// shape says what a record is, as far as its top level tells.
+type shape struct {
+	kind  shapeKind
+	count uint32 // of items
+	items []byte // the items' msgpack, then whatever follows them
+	text  []byte // JSON text
+}
+
+// shapeOf recognises a record. Events in a webhook's EventList carry no kind, so
+// it goes by the fields themselves.
+func shapeOf(record []byte) shape {
+	if msgp.NextType(record) != msgp.MapType {
+		return shape{}
+	}
+	n, b, err := msgp.ReadMapHeaderBytes(record)
+	if err != nil {
+		return shape{}
+	}
+	var s shape
+	var list, auditID, verbOrStage bool
+	for i := uint32(0); i < n; i++ {
+		var key []byte
+		if key, b, err = msgp.ReadMapKeyZC(b); err != nil {
+			return shape{}
+		}
+		value := b
+		if b, err = skip(b); err != nil {
+			return shape{}
+		}
+		switch string(key) {
+		case "kind":
+			if kind, _, err := msgp.ReadStringZC(value); err == nil && string(kind) == "EventList" {
+				list = true
+			}
+		case "items":
+			if msgp.NextType(value) == msgp.ArrayType {
+				list = true
+				s.count, s.items, _ = msgp.ReadArrayHeaderBytes(value)
+			}
+		case "auditID":
+			auditID = true
+		case "verb", "stage":
+			verbOrStage = true
+		case "log", "message":
+			if t, _, err := msgp.ReadStringZC(value); err == nil && s.text == nil {
+				s.text = t
+			}
+		}
+	}
+	switch {
+	case auditID && verbOrStage:
+		s.kind = shapeEvent
+	case list:
+		s.kind = shapeList
+	case s.text != nil:
+		s.kind = shapeText
+	}
+	return s
+}
+
+// skip returns what follows the msgpack value at the head of b. It keeps count
+// instead of recursing, since the library's own gives up at 100,000 levels and
+// would take the neighbours of such a record with it.
+func skip(b []byte) (rest []byte, err error) {
+	for pending := uint64(1); pending > 0; pending-- {
+		var n uint32
+		switch msgp.NextType(b) {
+		case msgp.MapType:
+			n, b, err = msgp.ReadMapHeaderBytes(b)
+			pending += 2 * uint64(n)
+		case msgp.ArrayType:
+			n, b, err = msgp.ReadArrayHeaderBytes(b)
+			pending += uint64(n)
+		default:
+			b, err = msgp.Skip(b)
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}

@@ -1,0 +1,169 @@
+// Package convert turns Fluent Bit chunks into the audit table: chunk → records
+// → events → policy level → frame, and later frame → rows → Parquet file.
+//
+// It is pure: bytes in, bytes out. It opens no connection, starts no goroutine
+// and never looks at the wall clock; the time of receipt is given to it. It does
+// not know where frames are kept (package sink/spool) nor where files go
+// (package sink).
+package convert
+
+import (
+	"errors"
+	"time"
+	"unsafe"
+)
+
+// Converter decodes chunks and applies the audit policy. It holds no state that
+// changes, so several flushes may use one Converter at the same time, each with
+// a Batch of its own.
+type Converter struct {
+	policy *Policy
+}
+
+// New returns a Converter that lowers events by policy; nil keeps the recorded
+// levels, but for the caps that hold under every policy (see capLevel).
+func New(policy *Policy) *Converter {
+	return &Converter{policy: policy}
+}
+
+// Counts says what became of the events of a batch. Every event received is
+// archived, dropped by policy or rejected.
+type Counts struct {
+	Received        int64
+	Archived        int64
+	DroppedByPolicy int64
+	Rejected        int64
+	// UnknownLevelOrStage and Contradicted are archived events that were taken
+	// at Metadata because they could not be understood fully.
+	UnknownLevelOrStage int64
+	Contradicted        int64
+	// UnknownFields are archived events with fields this version has no column for.
+	UnknownFields int64
+}
+
+// Add adds o to c.
+func (c *Counts) Add(o Counts) {
+	c.Received += o.Received
+	c.Archived += o.Archived
+	c.DroppedByPolicy += o.DroppedByPolicy
+	c.Rejected += o.Rejected
+	c.UnknownLevelOrStage += o.UnknownLevelOrStage
+	c.Contradicted += o.Contradicted
+	c.UnknownFields += o.UnknownFields
+}
+
+// Convert decodes one chunk of Fluent Bit, applies the policy to every event in
+// it and appends what is to be kept to dst. Nothing of chunk is referenced
+// afterwards: the memory is Fluent Bit's.
+//
+// Input that cannot be understood becomes a Reject in dst, never an error: an
+// error means that dst cannot be used and the chunk must be asked for again.
+func (c *Converter) Convert(dst *Batch, tag string, chunk []byte) error {
+	if err := dst.begin(tag); err != nil {
+		return err
+	}
+	damaged := eachRecord(chunk, func(record []byte) { c.record(dst, record) })
+	if damaged > 0 {
+		dst.reject(Reject{Reason: ReasonDamagedChunk, Length: int64(damaged)})
+	}
+	return dst.finish()
+}
+
+// record archives what one Fluent Bit record holds: an EventList, an Event, or
+// the JSON text of either under a log key.
+func (c *Converter) record(dst *Batch, record []byte) {
+	shape := shapeOf(record)
+	if shape.kind == shapeText {
+		// One mechanism serves both: text becomes the msgpack that Fluent Bit
+		// would have made of it.
+		packed, err := appendMsgpack(nil, shape.text)
+		if err != nil {
+			dst.reject(Reject{Reason: reasonOf(err), Length: int64(len(record))})
+			return
+		}
+		shape = shapeOf(packed)
+		record = packed
+	}
+	switch shape.kind {
+	case shapeList:
+		for i, rest := uint32(0), shape.items; i < shape.count; i++ {
+			next, err := skip(rest)
+			if err != nil {
+				// eachRecord skipped over the whole record before, so that this
+				// cannot happen; if it does, the rest is one reject.
+				dst.reject(Reject{Reason: ReasonDamagedChunk, Length: int64(len(rest))})
+				return
+			}
+			c.event(dst, rest[:len(rest)-len(next)])
+			rest = next
+		}
+	case shapeEvent:
+		c.event(dst, record)
+	default:
+		dst.reject(Reject{Reason: ReasonNotAnEvent, Length: int64(len(record))})
+	}
+}
+
+// event archives one event, drops it as the policy says, or leaves a reject. A
+// panic stops at this event: its neighbours go on.
+func (c *Converter) event(dst *Batch, raw []byte) {
+	mark := dst.mark()
+	defer func() {
+		if recover() != nil {
+			dst.rewind(mark)
+			dst.reject(Reject{Reason: ReasonInternal, Length: int64(len(raw))})
+		}
+	}()
+	if err := c.keep(dst, raw); err != nil {
+		dst.rewind(mark)
+		reject := Reject{Reason: reasonOf(err), Length: int64(len(raw))}
+		var fe *fieldError
+		if errors.As(err, &fe) {
+			reject.Field = fe.field
+		}
+		describe(&reject, raw)
+		dst.reject(reject)
+	}
+}
+
+// keep decodes one event, decides its level and writes what the level allows.
+func (c *Converter) keep(dst *Batch, raw []byte) error {
+	dec := &dst.decoded
+	if err := dec.decode(raw); err != nil {
+		return err
+	}
+	d := c.policy.decide(&dec.Event)
+	if d.drop {
+		dst.counts.Received++
+		dst.counts.DroppedByPolicy++
+		return nil
+	}
+	if err := dec.applyLevel(d); err != nil {
+		return err
+	}
+	dst.event(&dec.Event)
+	dst.counts.Received++
+	dst.counts.Archived++
+	if d.unknown {
+		dst.counts.UnknownLevelOrStage++
+	}
+	if d.contradicted {
+		dst.counts.Contradicted++
+	}
+	if dec.OtherFields != nil {
+		dst.counts.UnknownFields++
+	}
+	return nil
+}
+
+// micros floors t to microseconds since the epoch, also before 1970.
+func micros(t time.Time) int64 { return t.UnixMicro() }
+
+// text makes a string of b without copying it. The bytes belong to the chunk or
+// the frame being read, so the string must not outlive them.
+func text(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}

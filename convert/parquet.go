@@ -1,0 +1,191 @@
+package convert
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress/zstd"
+	"github.com/parquet-go/parquet-go/encoding/thrift"
+	"github.com/parquet-go/parquet-go/format"
+)
+
+// File is where a Parquet file is written to; *os.File is one.
+type File interface {
+	io.Writer
+	io.ReaderAt
+	io.WriterAt
+	Truncate(size int64) error
+}
+
+const (
+	pageSize = 1 << 20
+	// rowGroupSize is the compressed size at which a row group is closed; until
+	// then its pages stay in memory.
+	rowGroupSize = 48 << 20
+	// sliceSize is how many bytes of events are handed to parquet-go at once:
+	// 256 rows of 2 MB in one Write took 310 MiB.
+	sliceSize = 4 << 20
+	maxSlice  = 1024 // rows
+)
+
+// parquetWriter writes one Parquet file. A new parquet.GenericWriter is made for
+// each, since Reset leaves an empty path_in_schema behind, which Trino refuses.
+type parquetWriter struct {
+	file    File
+	w       *parquet.GenericWriter[row]
+	flushed int64 // size of the file when the last row group was closed
+	rows    int64
+	pending []row
+	bytes   int // of the events in pending
+}
+
+func newParquetWriter(file File, version string) *parquetWriter {
+	options := []parquet.WriterOption{
+		schema(),
+		parquet.CreatedBy("audit_s3", version, ""),
+		parquet.Compression(&zstd.Codec{Level: zstd.SpeedDefault}),
+		parquet.DataPageVersion(1),
+		parquet.PageBufferSize(pageSize),
+		// Bounds stand in the column index; in the page heads they would stand
+		// twice, in full length.
+		parquet.DataPageStatistics(false),
+		// For the values of userinfo.extra, whose list no struct tag reaches.
+		parquet.DefaultEncodingFor(parquet.ByteArray, &parquet.RLEDictionary),
+		parquet.BloomFilters(bloomFilters()...),
+	}
+	for _, column := range bodyColumns {
+		options = append(options, parquet.SkipPageBounds(column...))
+	}
+	return &parquetWriter{file: file, w: parquet.NewGenericWriter[row](file, options...)}
+}
+
+func bloomFilters() []parquet.BloomFilterColumn {
+	filters := make([]parquet.BloomFilterColumn, len(bloomColumns))
+	for i, column := range bloomColumns {
+		filters[i] = parquet.SplitBlockFilter(bloomBitsPerValue, column...)
+	}
+	return filters
+}
+
+// add takes one event. The row keeps pointing into the event's memory until
+// flush, which the caller must call before that memory goes.
+func (p *parquetWriter) add(e *Event, frame *Frame, policyDigest string) error {
+	if len(p.pending) < cap(p.pending) {
+		p.pending = p.pending[:len(p.pending)+1]
+	} else {
+		p.pending = append(p.pending, row{})
+	}
+	p.pending[len(p.pending)-1].fill(e, frame, policyDigest)
+	p.rows++
+	p.bytes += len(e.RequestObject) + len(e.ResponseObject) + len(e.RequestURI) + len(e.OtherFields)
+	if p.bytes < sliceSize && len(p.pending) < maxSlice {
+		return nil
+	}
+	return p.flush()
+}
+
+// flush hands the pending rows to parquet-go, and closes the row group if it has
+// grown enough.
+func (p *parquetWriter) flush() error {
+	if len(p.pending) == 0 {
+		return nil
+	}
+	if err := guard(func() error { _, err := p.w.Write(p.pending); return err }); err != nil {
+		return fmt.Errorf("writing rows: %w", err)
+	}
+	p.pending, p.bytes = p.pending[:0], 0
+	if p.w.Size()-p.flushed < rowGroupSize {
+		return nil
+	}
+	if err := guard(p.w.Flush); err != nil {
+		return fmt.Errorf("closing a row group: %w", err)
+	}
+	p.flushed = p.w.Size()
+	return nil
+}
+
+// close writes the footer, with metadata in it.
+func (p *parquetWriter) close(metadata map[string]string) error {
+	if err := p.flush(); err != nil {
+		return err
+	}
+	for _, key := range sortedKeys(metadata) {
+		p.w.SetKeyValueMetadata(key, metadata[key])
+	}
+	if err := guard(p.w.Close); err != nil {
+		return fmt.Errorf("closing the Parquet file: %w", err)
+	}
+	if err := dropColumnIndexes(p.file, bodyColumns); err != nil {
+		return fmt.Errorf("rewriting the Parquet footer: %w", err)
+	}
+	return nil
+}
+
+// guard turns a panic of parquet-go into an error.
+func guard(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			// The value is left out: it may quote what was being written.
+			err = fmt.Errorf("parquet-go panicked (%T)", r)
+		}
+	}()
+	return f()
+}
+
+// footerTail is the length of the footer and the magic at a file's end.
+const footerTail = 8
+
+// dropColumnIndexes removes the references to the column indexes of columns from
+// the footer. With SkipPageBounds parquet-go writes min = max = "" there, which
+// is untrue, and Trino would skip row groups by it. No index is always right.
+func dropColumnIndexes(f File, columns [][]string) error {
+	size, err := sizeOf(f)
+	if err != nil {
+		return err
+	}
+	tail := make([]byte, footerTail)
+	if _, err := f.ReadAt(tail, size-footerTail); err != nil {
+		return err
+	}
+	length := int64(binary.LittleEndian.Uint32(tail))
+	start := size - footerTail - length
+	if start < 0 || string(tail[4:]) != "PAR1" {
+		return fmt.Errorf("no Parquet footer at the end of %d bytes", size)
+	}
+	footer := make([]byte, length)
+	if _, err := f.ReadAt(footer, start); err != nil {
+		return err
+	}
+	protocol := new(thrift.CompactProtocol)
+	metadata := format.FileMetaData{}
+	if err := thrift.Unmarshal(protocol, footer, &metadata); err != nil {
+		return err
+	}
+	for i := range metadata.RowGroups {
+		for j := range metadata.RowGroups[i].Columns {
+			chunk := &metadata.RowGroups[i].Columns[j]
+			if slices.ContainsFunc(columns, func(c []string) bool { return slices.Equal(c, chunk.MetaData.PathInSchema) }) {
+				chunk.ColumnIndexOffset, chunk.ColumnIndexLength = 0, 0
+			}
+		}
+	}
+	if footer, err = thrift.Marshal(protocol, &metadata); err != nil {
+		return err
+	}
+	binary.LittleEndian.PutUint32(tail, uint32(len(footer)))
+	if _, err := f.WriteAt(append(footer, tail...), start); err != nil {
+		return err
+	}
+	return f.Truncate(start + int64(len(footer)) + footerTail)
+}
+
+// sizeOf finds the size of f, which was written from the start.
+func sizeOf(f File) (int64, error) {
+	if s, ok := f.(io.Seeker); ok {
+		return s.Seek(0, io.SeekEnd)
+	}
+	return 0, fmt.Errorf("cannot tell the size of the file")
+}

@@ -1,0 +1,233 @@
+package convert
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
+	"k8s.io/apiserver/pkg/audit"
+	"k8s.io/apiserver/pkg/audit/policy"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/request"
+)
+
+// Policy decides the level of events. k8s.io/apiserver's own evaluator does the
+// matching; a second matcher of ours would drift from it.
+type Policy struct {
+	digest string
+	rules  []policyRule
+}
+
+// policyRule evaluates one rule of a policy alone, since upstream's evaluator
+// tells a level but not which rule it came from.
+type policyRule struct {
+	// matches has the rule's level replaced by Metadata, so that a rule with
+	// level None can be told from a rule that does not match.
+	matches audit.PolicyRuleEvaluator
+	decides audit.PolicyRuleEvaluator
+}
+
+// newPolicy makes the evaluators. The constructor upstream changes the policy it
+// is given, so each gets a copy of its own.
+func newPolicy(p *auditinternal.Policy, digest string) *Policy {
+	result := &Policy{digest: digest}
+	for i := range p.Rules {
+		alone := p.DeepCopy()
+		alone.Rules = alone.Rules[i : i+1]
+		probe := alone.DeepCopy()
+		probe.Rules[0].Level = auditinternal.LevelMetadata
+		result.rules = append(result.rules, policyRule{
+			matches: policy.NewPolicyRuleEvaluator(probe),
+			decides: policy.NewPolicyRuleEvaluator(alone),
+		})
+	}
+	return result
+}
+
+// Digest is the SHA-256 of the policy file's bytes in hex; "" without a policy.
+func (p *Policy) Digest() string {
+	if p == nil {
+		return ""
+	}
+	return p.digest
+}
+
+// Rules is the number of rules.
+func (p *Policy) Rules() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.rules)
+}
+
+// evaluate returns what the policy says and the index of the rule that said it.
+// No rule means None, as in the API server.
+func (p *Policy) evaluate(attrs authorizer.Attributes) (audit.RequestAuditConfig, int32) {
+	for i, rule := range p.rules {
+		if rule.matches.EvaluatePolicyRule(attrs).Level != auditinternal.LevelNone {
+			return rule.decides.EvaluatePolicyRule(attrs), int32(i)
+		}
+	}
+	return audit.RequestAuditConfig{Level: policy.DefaultAuditLevel}, -1
+}
+
+// decision is what becomes of one event.
+type decision struct {
+	drop              bool
+	level             string
+	rule              int32 // -1: none decided
+	omitManagedFields bool
+	unknown           bool // a level or a stage that this version does not know
+	contradicted      bool // the URI and the objectRef name different resources
+}
+
+// decide finds the level at which e is archived: the lowest of the recorded one,
+// the policy's and the caps. What cannot be decided is kept at Metadata, neither
+// dropped nor with bodies. A nil Policy keeps the recorded level, under the caps.
+func (p *Policy) decide(e *Event) decision {
+	recorded := e.RecordedLevel
+	r, known := rank(recorded)
+	d := decision{rule: -1}
+	// The API server writes no event at level None: one that says so is as
+	// little understood as an unknown level.
+	if !known || r == 0 || !knownStage(e.Stage) {
+		d.unknown = true
+		recorded = LevelMetadata
+	}
+	attrs, err := requestAttributes(e)
+	if err != nil || contradicts(attrs, e.ObjectRef) {
+		d.contradicted = true
+		d.level = lower(recorded, LevelMetadata)
+		return d
+	}
+	d.level = lower(recorded, capLevel(attrs))
+	if p == nil {
+		return d
+	}
+	config, rule := p.evaluate(attrs)
+	if config.Level == auditinternal.LevelNone || omits(config.OmitStages, e.Stage) {
+		d.drop = true
+		return d
+	}
+	d.rule = rule
+	d.level = lower(d.level, string(config.Level))
+	d.omitManagedFields = config.OmitManagedFields
+	return d
+}
+
+func omits(stages []auditinternal.Stage, stage string) bool {
+	for _, s := range stages {
+		if string(s) == stage {
+			return true
+		}
+	}
+	return false
+}
+
+// capLevel caps the resources whose bodies are secrets by nature, whatever the
+// policy says.
+func capLevel(a *authorizer.AttributesRecord) string {
+	if !a.ResourceRequest {
+		return LevelRequestResponse
+	}
+	switch {
+	case a.APIGroup == "" && (a.Resource == "secrets" || a.Resource == "configmaps"),
+		a.APIGroup == "" && a.Resource == "serviceaccounts" && a.Subresource == "token",
+		a.APIGroup == "authentication.k8s.io" && a.Resource == "tokenreviews":
+		return LevelMetadata
+	}
+	return LevelRequestResponse
+}
+
+// listOptions are the query parameters that upstream decodes when it looks for a
+// name in a field selector. No other parameter reaches its parser, which would
+// log the whole query, secrets included, when one does not parse.
+// Source: k8s.io/apimachinery v0.37.2, metav1.ListOptions; a test compares.
+var listOptions = []string{
+	"labelSelector", "fieldSelector", "watch", "allowWatchBookmarks", "resourceVersion",
+	"resourceVersionMatch", "timeoutSeconds", "limit", "continue", "sendInitialEvents", "shardSelector",
+}
+
+// requestInfo is how kube-apiserver is set up.
+var requestInfo = request.RequestInfoFactory{
+	APIPrefixes:          sets.NewString("api", "apis"),
+	GrouplessAPIPrefixes: sets.NewString("api"),
+}
+
+// requestAttributes rebuilds what the API server matched its policy on. It goes
+// by the requestURI alone: the API server fills objectRef from the request's
+// body too, where a client can write any namespace or name it likes.
+//
+// The error holds nothing of the URI.
+func requestAttributes(e *Event) (*authorizer.AttributesRecord, error) {
+	u, err := url.ParseRequestURI(e.RequestURI)
+	if err != nil {
+		return nil, fmt.Errorf("requestURI does not parse")
+	}
+	query := url.Values{}
+	if u.RawQuery != "" {
+		all := u.Query()
+		for _, name := range listOptions {
+			if v, ok := all[name]; ok {
+				query[name] = v
+			}
+		}
+	}
+	u.RawQuery = query.Encode()
+	info, err := requestInfo.NewRequestInfo(&http.Request{Method: method(e.Verb), URL: u})
+	if err != nil {
+		return nil, fmt.Errorf("requestURI is not a request of the API")
+	}
+	attrs := &authorizer.AttributesRecord{
+		Verb:            e.Verb,
+		Namespace:       info.Namespace,
+		APIGroup:        info.APIGroup,
+		APIVersion:      info.APIVersion,
+		Resource:        info.Resource,
+		Subresource:     info.Subresource,
+		Name:            info.Name,
+		ResourceRequest: info.IsResourceRequest,
+		Path:            info.Path,
+	}
+	// A nil *DefaultInfo in the interface would not be a nil user to upstream.
+	if !e.User.anonymous() {
+		attrs.User = &user.DefaultInfo{Name: e.User.Username, UID: e.User.UID, Groups: e.User.Groups}
+	}
+	return attrs, nil
+}
+
+// method is the HTTP method behind a verb: the reverse of RequestInfoFactory.
+func method(verb string) string {
+	switch verb {
+	case "create":
+		return http.MethodPost
+	case "update":
+		return http.MethodPut
+	case "patch":
+		return http.MethodPatch
+	case "delete", "deletecollection":
+		return http.MethodDelete
+	case "get", "list", "watch":
+		return http.MethodGet
+	case "":
+		return http.MethodOptions
+	}
+	return strings.ToUpper(verb)
+}
+
+// contradicts tells whether the objectRef names another resource than the URI.
+// Either one of them is not what it seems, or this version reads the URI wrongly:
+// in both cases no rule may be trusted to be the right one.
+func contradicts(a *authorizer.AttributesRecord, ref *ObjectRef) bool {
+	if ref == nil {
+		ref = &ObjectRef{}
+	}
+	if !a.ResourceRequest {
+		return ref.Resource != ""
+	}
+	return a.Resource != ref.Resource || a.Subresource != ref.Subresource || a.APIGroup != ref.APIGroup
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"audit_s3/conf"
+	"audit_s3/convert"
+	"audit_s3/sink"
+)
+
+// version is the plugin's own; the Makefile sets it at link time.
+var version = "0.0.0-dev"
+
+// instance is one [OUTPUT] section. Several live side by side in one process
+// and share nothing.
+type instance struct {
+	conf      conf.Config
+	log       *logger
+	converter *convert.Converter
+	sink      *sink.Sink
+	batches   sync.Pool
+	first     atomic.Bool // the first event was announced
+	retrying  atomic.Bool // RETRY was answered last, and said
+}
+
+// start reads the configuration and starts shipping what a former run left. The
+// error names everything that is wrong at once.
+func start(get func(string) string) (*instance, error) {
+	c, err := conf.Parse(get)
+	var problems conf.Problems
+	errors.As(err, &problems)
+	log := newLogger(os.Stderr, loggedName(c), c.PluginLogLevel)
+	log.Info("configuration read", "version", version, "effective", c.String())
+
+	var policy *convert.Policy
+	if c.PolicyFile != "" {
+		if policy, err = loadPolicy(c.PolicyFile); err != nil {
+			problems = append(problems, conf.Problem{Key: "policy_file", Value: c.PolicyFile, Allowed: "must be a valid audit.k8s.io/v1 Policy: " + err.Error()})
+		}
+	}
+	store, err := sink.NewS3(context.Background(), c)
+	var more conf.Problems
+	if errors.As(err, &more) {
+		problems = append(problems, more...)
+	} else if err != nil {
+		problems = append(problems, conf.Problem{Key: "region, profile or role_arn", Allowed: err.Error()})
+	}
+	var out *sink.Sink
+	if len(problems) == 0 {
+		out, err = sink.Open(sinkOptions(c, policy, log), store)
+	} else if c.StoreDir != "" {
+		err = sink.Probe(c.StoreDir)
+	}
+	if err != nil {
+		problems = append(problems, conf.Problem{Key: "store_dir", Value: c.StoreDir, Allowed: err.Error()})
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	log.Info("started", "policy_rules", policy.Rules(), "policy_sha256", policy.Digest())
+	if policy == nil {
+		log.Warn("policy_file is none: every event is archived at its recorded level")
+	}
+	in := &instance{conf: c, log: log, converter: convert.New(policy), sink: out}
+	in.batches.New = func() any { return new(convert.Batch) }
+	return in, nil
+}
+
+func loadPolicy(file string) (*convert.Policy, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return convert.LoadPolicy(file, data)
+}
+
+func sinkOptions(c conf.Config, policy *convert.Policy, log *logger) sink.Options {
+	return sink.Options{
+		StoreDir: c.StoreDir, Limit: c.StoreDirLimitSize, SegmentSize: c.TotalFileSize,
+		UploadTimeout: c.UploadTimeout, Log: log.Logger,
+		Frozen: convert.Frozen{Plugin: version, Schema: convert.SchemaVersion, Bucket: c.Bucket,
+			Prefix: c.Prefix, Cluster: c.Cluster, PolicyDigest: policy.Digest(), Redaction: c.Redaction},
+	}
+}
+
+// loggedName is the section's name in logs, also while its configuration is wrong.
+func loggedName(c conf.Config) string {
+	if c.OutputName != "" {
+		return pluginName + ":" + c.OutputName
+	}
+	return pluginName
+}
+
+// flush takes one chunk: decode and redact all of it, then one durable append.
+// nil means that all of it is on disk; after an error none of it is.
+func (in *instance) flush(tag string, chunk []byte) error {
+	batch := in.batches.Get().(*convert.Batch)
+	defer in.batches.Put(batch)
+	batch.Reset(time.Now())
+	if err := in.converter.Convert(batch, tag, chunk); err != nil {
+		return fmt.Errorf("converting a chunk of %d bytes: %w", len(chunk), err)
+	}
+	if batch.Empty() {
+		return nil
+	}
+	if err := in.sink.Append(batch); err != nil {
+		return err
+	}
+	in.report(tag, batch.Counts())
+	return nil
+}
+
+// report logs what an operator should know of a chunk that was taken.
+func (in *instance) report(tag string, c convert.Counts) {
+	if c.Archived > 0 && !in.first.Swap(true) {
+		in.log.Info("first event taken", "source", tag, "events", c.Archived)
+	}
+	if c.Rejected > 0 {
+		in.log.Warn("input that is not an audit event was rejected; see the objects under _rejected/", "source", tag, "rejected", c.Rejected)
+	}
+	if c.Contradicted > 0 {
+		in.log.Warn("events whose requestURI and objectRef disagree were archived at Metadata", "source", tag, "events", c.Contradicted)
+	}
+	if c.UnknownLevelOrStage > 0 {
+		in.log.Warn("events of an unknown level or stage were archived at Metadata", "source", tag, "events", c.UnknownLevelOrStage)
+	}
+	if in.retrying.Swap(false) {
+		in.log.Info("chunks are taken again")
+	}
+	in.log.Debug("chunk taken", "source", tag, "received", c.Received, "archived", c.Archived, "dropped_by_policy", c.DroppedByPolicy, "rejected", c.Rejected)
+}
+
+// retry logs why a chunk was not taken, once until one is taken again.
+func (in *instance) retry(err error) {
+	if errors.Is(err, sink.ErrFull) {
+		return // the sink says so itself
+	}
+	if !in.retrying.Swap(true) {
+		in.log.Error("a chunk was not taken; Fluent Bit keeps it and will offer it again", "error", err)
+	} else {
+		in.log.Debug("a chunk was not taken", "error", err)
+	}
+}
+
+// close seals, uploads for as long as shutdown_timeout allows, and unlocks.
+func (in *instance) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), in.conf.ShutdownTimeout)
+	defer cancel()
+	err := in.sink.Close(ctx)
+	s := in.sink.Stats()
+	in.log.Info("stopped", "events_accepted", s.Accepted, "events_archived", s.Archived, "objects", s.Objects, "bytes", s.ObjectBytes)
+	return err
+}
