@@ -76,7 +76,7 @@ func (c *Converter) record(dst *Batch, record []byte) {
 	if shape.kind == shapeText {
 		// One mechanism serves both: text becomes the msgpack that Fluent Bit
 		// would have made of it.
-		packed, err := appendMsgpack(nil, shape.text)
+		packed, err := AppendMsgpack(nil, shape.text)
 		if err != nil {
 			dst.reject(Reject{Reason: reasonOf(err), Length: int64(len(record))})
 			return

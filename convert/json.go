@@ -207,9 +207,9 @@ func appendJSONFloat(dst []byte, f float64) []byte {
 	return dst
 }
 
-// appendMsgpack appends the msgpack that Fluent Bit would have made of one JSON
+// AppendMsgpack appends the msgpack that Fluent Bit would have made of one JSON
 // text, in the same key order. Integers beyond 64 bits become floats, as there.
-func appendMsgpack(dst, text []byte) ([]byte, error) {
+func AppendMsgpack(dst, text []byte) ([]byte, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	dst, err := appendMsgpackValue(dst, dec, 0)

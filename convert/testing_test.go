@@ -22,7 +22,7 @@ func record(t testing.TB, text string) []byte {
 	b = msgp.AppendArrayHeader(b, 2)
 	b = append(b, 0xd7, 0, 0x6a, 0, 0, 0, 0, 0, 0, 1)
 	b = msgp.AppendMapHeader(b, 0)
-	b, err := appendMsgpack(b, []byte(text))
+	b, err := AppendMsgpack(b, []byte(text))
 	if err != nil {
 		t.Fatalf("test input %.80q: %v", text, err)
 	}
