@@ -13,6 +13,10 @@ const SchemaVersion = 1
 // Encodings: dict where values repeat, plain where they do not. A column with a
 // bloom filter must be plain: with a dictionary that falls back to plain,
 // parquet-go's filter misses values.
+//
+// Everything optional is a pointer. For optional values that are not, parquet-go
+// v0.32.0 loses count of the NULLs in certain patterns of more than 64 rows and
+// writes some of them as '' (column_buffer_write.go, writeRowsFuncOfOptional).
 type row struct {
 	AuditID                  string             `parquet:"auditid,plain"`
 	Stage                    string             `parquet:"stage,dict"`
@@ -30,12 +34,12 @@ type row struct {
 	UserAgent                string             `parquet:"useragent,dict"`
 	ObjectRef                *rowObjectRef      `parquet:"objectref,optional"`
 	ResponseStatus           *rowResponseStatus `parquet:"responsestatus,optional"`
-	RequestObject            []byte             `parquet:"requestobject,string,plain,optional"`
-	ResponseObject           []byte             `parquet:"responseobject,string,plain,optional"`
+	RequestObject            *string            `parquet:"requestobject,plain,optional"`
+	ResponseObject           *string            `parquet:"responseobject,plain,optional"`
 	Annotations              map[string]string  `parquet:"annotations" parquet-key:",dict" parquet-value:",dict"`
 	Decision                 string             `parquet:"decision,dict"`
 	DecisionReason           string             `parquet:"decisionreason,dict"`
-	OtherFields              []byte             `parquet:"otherfields,string,plain,optional"`
+	OtherFields              *string            `parquet:"otherfields,plain,optional"`
 	Source                   string             `parquet:"source,dict"`
 	PolicyRule               *int32             `parquet:"policyrule,dict,optional"`
 	PolicyDigest             string             `parquet:"policydigest,dict"`
@@ -69,7 +73,7 @@ type rowResponseStatus struct {
 	Status  string `parquet:"status,dict"`
 	Reason  string `parquet:"reason,dict"`
 	Message string `parquet:"message,plain"`
-	Details []byte `parquet:"details,string,plain,optional"`
+	Details *string `parquet:"details,plain,optional"`
 }
 
 // bloomColumns are looked up by equality and hardly ever repeat.
@@ -121,10 +125,10 @@ func (r *row) fill(e *Event, frame *Frame, policyDigest string) {
 		User:                     userRow(&e.User),
 		SourceIPs:                append(r.SourceIPs[:0], e.SourceIPs...),
 		UserAgent:                e.UserAgent,
-		RequestObject:            e.RequestObject,
-		ResponseObject:           e.ResponseObject,
+		RequestObject:            textOrNil(e.RequestObject),
+		ResponseObject:           textOrNil(e.ResponseObject),
 		Annotations:              annotations,
-		OtherFields:              e.OtherFields,
+		OtherFields:              textOrNil(e.OtherFields),
 		Source:                   frame.Tag,
 		PolicyDigest:             shortDigest(policyDigest),
 		Redactions:               e.Redactions,
@@ -140,7 +144,7 @@ func (r *row) fill(e *Event, frame *Frame, policyDigest string) {
 		r.ObjectRef = &rowObjectRef{o.Resource, o.Namespace, o.Name, o.UID, o.APIGroup, o.APIVersion, o.ResourceVersion, o.Subresource}
 	}
 	if s := e.ResponseStatus; s != nil {
-		r.ResponseStatus = &rowResponseStatus{Status: s.Status, Reason: s.Reason, Message: s.Message, Details: s.Details}
+		r.ResponseStatus = &rowResponseStatus{Status: s.Status, Reason: s.Reason, Message: s.Message, Details: textOrNil(s.Details)}
 		if s.HasCode {
 			code := s.Code
 			r.ResponseStatus.Code = &code
@@ -155,6 +159,15 @@ func (r *row) fill(e *Event, frame *Frame, policyDigest string) {
 	}
 	r.Decision = annotations[annotationDecision]
 	r.DecisionReason = annotations[annotationReason]
+}
+
+// textOrNil is b as a string, without copying it; nil stays nil.
+func textOrNil(b []byte) *string {
+	if b == nil {
+		return nil
+	}
+	s := text(b)
+	return &s
 }
 
 func userRow(u *User) rowUser {
