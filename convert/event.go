@@ -178,6 +178,9 @@ func (d *decoded) decode(raw []byte) error {
 			return err
 		}
 	}
+	if d.AuditID == "" || d.Verb == "" && d.Stage == "" {
+		return reasonError(ReasonNotAnEvent)
+	}
 	if !hasReceived {
 		return &fieldError{ReasonMissingTimestamp, "requestReceivedTimestamp"}
 	}

@@ -301,3 +301,35 @@ func tokens(t *testing.T, text string) []json.Token {
 		list = append(list, token)
 	}
 }
+
+// rawEvents are the captured events as JSON text.
+func rawEvents(t *testing.T) []json.RawMessage {
+	t.Helper()
+	var events []json.RawMessage
+	for _, list := range capturedLists(t) {
+		var l struct{ Items []json.RawMessage }
+		if err := json.Unmarshal(list, &l); err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, l.Items...)
+	}
+	return events
+}
+
+func gunzip(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	gz, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(gz)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -34,8 +34,11 @@ type Host interface {
 type HostOptions struct {
 	Dir     string // for its configuration and its own buffers
 	Outputs []Section
-	Inputs  string // further [INPUT] sections, for a real Fluent Bit only
-	Env     []string
+	// Inputs are further [INPUT] sections and ParsersFile their parsers, for a
+	// real Fluent Bit only.
+	Inputs      string
+	ParsersFile string
+	Env         []string
 }
 
 // FluentBit finds a real one: $FLUENT_BIT, or fluent-bit on the PATH.
@@ -90,6 +93,10 @@ func (f *fluentBit) Start(ctx context.Context) error {
 		return err
 	}
 	f.addr = fmt.Sprintf("127.0.0.1:%d", port)
+	parsers := ""
+	if f.opts.ParsersFile != "" {
+		parsers = "    parsers_file           " + f.opts.ParsersFile + "\n"
+	}
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `[SERVICE]
     flush                  0.2
@@ -100,13 +107,13 @@ func (f *fluentBit) Start(ctx context.Context) error {
     storage.path           %s
     storage.sync           full
     storage.checksum       on
-[INPUT]
+%s[INPUT]
     name                   http
     listen                 127.0.0.1
     port                   %d
     buffer_max_size        96M
     storage.type           filesystem
-%s`, filepath.Join(f.opts.Dir, "chunks"), port, f.opts.Inputs)
+%s`, filepath.Join(f.opts.Dir, "chunks"), parsers, port, f.opts.Inputs)
 	for _, section := range f.opts.Outputs {
 		section.write(&conf)
 	}
