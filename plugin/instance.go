@@ -61,7 +61,10 @@ func start(get func(string) string) (*instance, error) {
 		problems = append(problems, conf.Problem{Key: "store_dir", Value: c.StoreDir, Allowed: err.Error()})
 	}
 	if len(problems) > 0 {
-		return nil, problems
+		for _, p := range problems {
+			log.Error("configuration: " + p.String())
+		}
+		return nil, fmt.Errorf("%d configuration problem(s), listed above", len(problems))
 	}
 	log.Info("started", "policy_rules", policy.Rules(), "policy_sha256", policy.Digest())
 	if policy == nil {

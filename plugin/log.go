@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,8 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"audit_s3/conf"
 )
 
 // logger writes lines as Fluent Bit does, so that they read as one log:
@@ -24,19 +21,6 @@ func newLogger(w io.Writer, name, level string) *logger {
 	// An unknown level was refused by conf; info serves until then.
 	_ = least.UnmarshalText([]byte(level))
 	return &logger{slog.New(&handler{mu: &sync.Mutex{}, w: w, name: name, least: least, now: time.Now})}
-}
-
-// refuse logs each problem that stops the start on a line of its own.
-func (l *logger) refuse(err error) {
-	var problems conf.Problems
-	if !errors.As(err, &problems) {
-		l.Error("cannot start", "error", err)
-		return
-	}
-	for _, p := range problems {
-		l.Error("configuration: " + p.String())
-	}
-	l.Error(fmt.Sprintf("not started: %d configuration problem(s), listed above", len(problems)))
 }
 
 // handler is a slog.Handler. Every line is one Write, so that lines of several

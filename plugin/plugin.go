@@ -30,7 +30,7 @@ func FLBPluginInit(plugin unsafe.Pointer) int {
 	var in *instance
 	err := elsewhere(func() (err error) { in, err = start(get); return err })
 	if err != nil {
-		newLogger(os.Stderr, pluginName, "info").refuse(err)
+		newLogger(os.Stderr, pluginName, "info").Error("not started", "error", err)
 		return output.FLB_ERROR
 	}
 	output.FLBPluginSetContext(plugin, in)

@@ -4,11 +4,18 @@ package e2e
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"audit_s3/test/rig"
 )
@@ -130,4 +137,24 @@ func (s *setup) query(query string) [][]any {
 		s.t.Fatalf("%s: %v", query, err)
 	}
 	return rows
+}
+
+// get reads an object through S3: its metadata and its bytes, checked against
+// the checksum that was stored with it.
+func (s *setup) get(key string) (metadata map[string]string, body []byte) {
+	s.t.Helper()
+	out, err := s.s3.Client().GetObject(s.ctx, &awss3.GetObjectInput{
+		Bucket: aws.String(bucket), Key: aws.String(key), ChecksumMode: types.ChecksumModeEnabled})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer out.Body.Close()
+	if body, err = io.ReadAll(out.Body); err != nil {
+		s.t.Fatal(err)
+	}
+	sum := sha256.Sum256(body)
+	if want := base64.StdEncoding.EncodeToString(sum[:]); aws.ToString(out.ChecksumSHA256) != want {
+		s.t.Errorf("%s is stored with SHA-256 %s, its bytes have %s", key, aws.ToString(out.ChecksumSHA256), want)
+	}
+	return out.Metadata, body
 }

@@ -69,7 +69,6 @@ type fluentBit struct {
 	opts          HostOptions
 	addr          string
 	process       *process
-	log           *buffer
 }
 
 func newFluentBit(path string, opts HostOptions) (*fluentBit, error) {
@@ -78,7 +77,7 @@ func newFluentBit(path string, opts HostOptions) (*fluentBit, error) {
 		return nil, fmt.Errorf("asking %s for its version: %w", path, err)
 	}
 	version, _, _ := strings.Cut(string(out), "\n")
-	return &fluentBit{path: path, version: version, opts: opts, log: &buffer{}}, nil
+	return &fluentBit{path: path, version: version, opts: opts}, nil
 }
 
 func (f *fluentBit) Version() string { return f.version + " (real)" }
@@ -126,7 +125,18 @@ func (f *fluentBit) Start(ctx context.Context) error {
 	if f.process, err = startProcess(cmd); err != nil {
 		return err
 	}
-	return f.process.waitListening(ctx, f.addr)
+	if err := f.process.waitListening(ctx, f.addr); err != nil {
+		return err
+	}
+	// The input listens before the outputs are initialised.
+	return Wait(ctx, func() (bool, error) {
+		select {
+		case <-f.process.exited:
+			return false, fmt.Errorf("fluent-bit ended: %w\n%s", f.process.err, f.Log())
+		default:
+			return strings.Count(f.Log(), "] started policy_rules=") >= len(f.opts.Outputs), nil
+		}
+	})
 }
 
 func (f *fluentBit) Post(ctx context.Context, tag string, body []byte) error {
