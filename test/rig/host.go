@@ -38,8 +38,12 @@ type HostOptions struct {
 	// real Fluent Bit only.
 	Inputs      string
 	ParsersFile string
-	Env         []string
 }
+
+// environment gives the plugin credentials for the S3 server, and keeps it from
+// looking for others.
+var environment = []string{"AWS_ACCESS_KEY_ID=" + AccessKey, "AWS_SECRET_ACCESS_KEY=" + SecretKey,
+	"AWS_REGION=" + Region, "AWS_EC2_METADATA_DISABLED=true"}
 
 // FluentBit finds a real one: $FLUENT_BIT, or fluent-bit on the PATH.
 func FluentBit() (path string, ok bool) {
@@ -55,46 +59,48 @@ func NewHost(opts HostOptions) (Host, error) {
 	if err := os.MkdirAll(opts.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	opts.Env = append(opts.Env, "AWS_ACCESS_KEY_ID="+AccessKey, "AWS_SECRET_ACCESS_KEY="+SecretKey,
-		"AWS_REGION="+Region, "AWS_EC2_METADATA_DISABLED=true")
 	if path, ok := FluentBit(); ok {
 		return newFluentBit(path, opts)
 	}
 	return newStandIn(opts)
 }
 
-// fluentBit is a real one with its http input.
+// fluentBit is a real one with an http input.
 type fluentBit struct {
-	path, version string
-	opts          HostOptions
-	addr          string
-	process       *process
+	version  string
+	addr     string
+	sections int
+	command  func() *exec.Cmd
+	process  *process
 }
 
-func newFluentBit(path string, opts HostOptions) (*fluentBit, error) {
-	out, err := exec.Command(path, "--version").Output()
-	if err != nil {
-		return nil, fmt.Errorf("asking %s for its version: %w", path, err)
+// NewFluentBit returns a real Fluent Bit that command runs with a configuration
+// of the caller's: an http input on addr and one section of the plugin.
+func NewFluentBit(path, addr string, command func() *exec.Cmd) Host {
+	version := "Fluent Bit"
+	if out, err := exec.Command(path, "--version").Output(); err == nil {
+		version, _, _ = strings.Cut(string(out), "\n")
 	}
-	version, _, _ := strings.Cut(string(out), "\n")
-	return &fluentBit{path: path, version: version, opts: opts}, nil
+	return &fluentBit{version: version, addr: addr, sections: 1, command: func() *exec.Cmd {
+		cmd := command()
+		cmd.Env = append(os.Environ(), environment...)
+		return cmd
+	}}
 }
 
-func (f *fluentBit) Version() string { return f.version + " (real)" }
-
-func (f *fluentBit) Start(ctx context.Context) error {
+// newFluentBit writes a configuration with the sections of opts.
+func newFluentBit(path string, opts HostOptions) (Host, error) {
 	plugin, err := Built("out_audit_s3.so")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	port, err := freePort()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f.addr = fmt.Sprintf("127.0.0.1:%d", port)
 	parsers := ""
-	if f.opts.ParsersFile != "" {
-		parsers = "    parsers_file           " + f.opts.ParsersFile + "\n"
+	if opts.ParsersFile != "" {
+		parsers = "    parsers_file           " + opts.ParsersFile + "\n"
 	}
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `[SERVICE]
@@ -112,17 +118,26 @@ func (f *fluentBit) Start(ctx context.Context) error {
     port                   %d
     buffer_max_size        96M
     storage.type           filesystem
-%s`, filepath.Join(f.opts.Dir, "chunks"), parsers, port, f.opts.Inputs)
-	for _, section := range f.opts.Outputs {
+%s`, filepath.Join(opts.Dir, "chunks"), parsers, port, opts.Inputs)
+	for _, section := range opts.Outputs {
 		section.write(&conf)
 	}
-	path := filepath.Join(f.opts.Dir, "fluent-bit.conf")
-	if err := os.WriteFile(path, []byte(conf.String()), 0o644); err != nil {
-		return err
+	file := filepath.Join(opts.Dir, "fluent-bit.conf")
+	if err := os.WriteFile(file, []byte(conf.String()), 0o644); err != nil {
+		return nil, err
 	}
-	cmd := exec.Command(f.path, "-e", plugin, "-c", path)
-	cmd.Env = append(os.Environ(), f.opts.Env...)
-	if f.process, err = startProcess(cmd); err != nil {
+	host := NewFluentBit(path, fmt.Sprintf("127.0.0.1:%d", port), func() *exec.Cmd {
+		return exec.Command(path, "-e", plugin, "-c", file)
+	}).(*fluentBit)
+	host.sections = len(opts.Outputs)
+	return host, nil
+}
+
+func (f *fluentBit) Version() string { return f.version + " (real)" }
+
+func (f *fluentBit) Start(ctx context.Context) error {
+	var err error
+	if f.process, err = startProcess(f.command()); err != nil {
 		return err
 	}
 	if err := f.process.waitListening(ctx, f.addr); err != nil {
@@ -134,7 +149,7 @@ func (f *fluentBit) Start(ctx context.Context) error {
 		case <-f.process.exited:
 			return false, fmt.Errorf("fluent-bit ended: %w\n%s", f.process.err, f.Log())
 		default:
-			return strings.Count(f.Log(), "] started policy_rules=") >= len(f.opts.Outputs), nil
+			return strings.Count(f.Log(), "] started policy_rules=") >= f.sections, nil
 		}
 	})
 }
@@ -160,7 +175,12 @@ func (f *fluentBit) Post(ctx context.Context, tag string, body []byte) error {
 }
 
 func (f *fluentBit) Stop(ctx context.Context) error { return f.process.stop(ctx) }
-func (f *fluentBit) Kill()                          { f.process.kill() }
+
+func (f *fluentBit) Kill() {
+	if f.process != nil {
+		f.process.kill()
+	}
+}
 
 func (f *fluentBit) Log() string {
 	if f.process == nil {

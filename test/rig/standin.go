@@ -30,7 +30,7 @@ type standIn struct {
 	accepted chan string
 }
 
-func newStandIn(opts HostOptions) (*standIn, error) {
+func newStandIn(opts HostOptions) (Host, error) {
 	if opts.Inputs != "" {
 		return nil, errors.New("the stand-in host has no inputs: this needs a real Fluent Bit")
 	}
@@ -57,7 +57,7 @@ func (s *standIn) Start(ctx context.Context) error {
 		return err
 	}
 	cmd := exec.Command(program, "-e", plugin, "-c", path, "-g", "10")
-	cmd.Env = append(os.Environ(), s.opts.Env...)
+	cmd.Env = append(os.Environ(), environment...)
 	if s.stdin, err = cmd.StdinPipe(); err != nil {
 		return err
 	}
@@ -149,7 +149,12 @@ func chunkOf(body []byte) ([]byte, error) {
 }
 
 func (s *standIn) Stop(ctx context.Context) error { return s.process.stop(ctx) }
-func (s *standIn) Kill()                          { s.process.kill() }
+
+func (s *standIn) Kill() {
+	if s.process != nil {
+		s.process.kill()
+	}
+}
 
 func (s *standIn) Log() string {
 	if s.process == nil {
