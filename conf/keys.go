@@ -102,8 +102,11 @@ var keys = []key{
 	{name: "store_dir", required: true, meaning: "where the spool lives, in a folder `audit_s3` of its own; each [OUTPUT] section needs another, on a disk that survives a restart",
 		allowed: "an absolute path",
 		set: func(c *Config, v string) bool {
+			if !filepath.IsAbs(v) {
+				return false
+			}
 			c.StoreDir = v
-			return filepath.IsAbs(v)
+			return true
 		},
 		show: func(c *Config) string { return c.StoreDir }},
 	{name: "store_dir_limit_size", fallback: "8G", meaning: "limit of the spool: segments, quarantine and scratch; above it flush answers RETRY, and Fluent Bit keeps the chunk",
@@ -170,9 +173,10 @@ func duration(least, most time.Duration, field func(*Config) *time.Duration) fun
 	}
 }
 
-// shownValue is a given value as an error may repeat it.
+// shownValue is a given value as an error may repeat it. An address with an @ or
+// a query may hold credentials.
 func (k key) shownValue(value string) string {
-	if k.secret {
+	if k.secret || strings.ContainsAny(value, "@?") {
 		return ""
 	}
 	return value

@@ -58,6 +58,9 @@ func (b *Batch) begin(tag string) error {
 func (b *Batch) finish() error {
 	b.buf = appendFrameEnd(b.buf, b.counts)
 	b.done = true
+	// The chunk's memory may become Go's own after this flush: a pointer left
+	// into it would be a bad one to the garbage collector, which ends the process.
+	b.decoded = decoded{bodies: b.decoded.bodies}
 	return nil
 }
 

@@ -120,7 +120,7 @@ func shapeOf(record []byte) shape {
 		return shape{}
 	}
 	var s shape
-	var list, auditID, verbOrStage bool
+	var list, broken, auditID, verbOrStage bool
 	for i := uint32(0); i < n; i++ {
 		var key []byte
 		if key, b, err = msgp.ReadMapKeyZC(b); err != nil {
@@ -137,8 +137,9 @@ func shapeOf(record []byte) shape {
 			}
 		case "items":
 			if msgp.NextType(value) == msgp.ArrayType {
-				list = true
 				s.count, s.items, _ = msgp.ReadArrayHeaderBytes(value)
+			} else if !msgp.IsNil(value) {
+				broken = true
 			}
 		case "auditID":
 			auditID = true
@@ -153,7 +154,7 @@ func shapeOf(record []byte) shape {
 	switch {
 	case auditID && verbOrStage:
 		s.kind = shapeEvent
-	case list:
+	case s.count > 0, list && !broken:
 		s.kind = shapeList
 	case s.text != nil:
 		s.kind = shapeText

@@ -23,6 +23,7 @@ type Converter struct {
 // New returns a Converter that lowers events by policy; nil keeps the recorded
 // levels, but for the caps that hold under every policy (see capLevel).
 func New(policy *Policy) *Converter {
+	silenceKlog() // requests are parsed without a policy too
 	return &Converter{policy: policy}
 }
 

@@ -1,8 +1,6 @@
 package convert
 
 import (
-	"encoding/json"
-	"os"
 	"reflect"
 	"testing"
 
@@ -26,7 +24,6 @@ func TestEveryCapturedEventIsArchived(t *testing.T) {
 	if len(c.Rejects) > 0 {
 		t.Errorf("rejects: %+v", c.Rejects)
 	}
-	_ = os.Stdout
 }
 
 // TestListOptionsAreUpstreams fails when a new release knows a list option that
@@ -53,5 +50,4 @@ func TestListOptionsAreUpstreams(t *testing.T) {
 	for name := range known {
 		t.Errorf("listOptions has %q, which metav1.ListOptions lacks", name)
 	}
-	_ = json.Marshal
 }

@@ -103,12 +103,12 @@ type decoded struct {
 	details                       []byte // msgpack; nil when absent
 	isPatch                       bool
 
-	user, impersonated User
-	authentication     AuthenticationMetadata
-	ref                ObjectRef
-	status             ResponseStatus
-	others             others
-	bodies             []byte // the JSON that the Event's bodies point into
+	impersonated   User
+	authentication AuthenticationMetadata
+	ref            ObjectRef
+	status         ResponseStatus
+	others         others
+	bodies         []byte // the JSON that the Event's bodies point into
 }
 
 // decode reads one event. Every known field must have the type that
@@ -148,7 +148,7 @@ func (d *decoded) decode(raw []byte) error {
 		case "stageTimestamp":
 			d.StageTimestamp, hasStage, err = readTimestamp(value, "stageTimestamp")
 		case "user":
-			_, err = d.readUser(&d.Event.User, value, "user")
+			_, err = d.readUser(&d.User, value, "user")
 		case "impersonatedUser":
 			var there bool
 			there, err = d.readUser(&d.impersonated, value, "impersonatedUser")
@@ -193,8 +193,8 @@ func (d *decoded) decode(raw []byte) error {
 
 func (d *decoded) reset() {
 	event := Event{SourceIPs: d.SourceIPs[:0], Annotations: d.Annotations[:0], PolicyRule: -1}
-	event.User.Groups = d.Event.User.Groups[:0]
-	event.User.Extra = d.Event.User.Extra[:0]
+	event.User.Groups = d.User.Groups[:0]
+	event.User.Extra = d.User.Extra[:0]
 	d.Event = event
 	d.impersonated = User{}
 	d.requestObject, d.responseObject, d.details = nil, nil, nil

@@ -26,7 +26,7 @@ const (
 const (
 	headLen   = 3
 	countsLen = 8
-	eventLen  = 21
+	eventLen  = 22
 	rejectLen = 9
 	userLen   = 4
 	refLen    = 8
@@ -165,11 +165,12 @@ var ErrFrame = errors.New("frame is damaged")
 func ReadFrame(payload []byte, event func(*Frame, *Event) error, reject func(*Frame, *Reject) error) (Frame, error) {
 	r := frameReader{b: payload}
 	frame := Frame{}
-	if n := r.arrayHeader(); r.err == nil && n != headLen {
-		return frame, ErrFrame
-	}
-	if version := r.int(); r.err == nil && version != FrameVersion {
+	n, version := r.arrayHeader(), r.int()
+	if r.err == nil && version > FrameVersion { // its head may be longer, and it is not damaged
 		return frame, fmt.Errorf("frame has version %d, this release reads version %d", version, FrameVersion)
+	}
+	if r.err == nil && (version != FrameVersion || n != headLen) {
+		return frame, ErrFrame
 	}
 	frame.Received = r.int()
 	frame.Tag = r.string()

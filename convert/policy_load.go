@@ -34,11 +34,15 @@ var silenceKlog = sync.OnceFunc(func() { klog.SetLogger(logr.Discard()) })
 // The error names every fault found, each with file, line and field.
 func LoadPolicy(file string, data []byte) (*Policy, error) {
 	silenceKlog()
-	root, err := oneDocument(data)
+	root, err := oneDocument(data, "an audit.k8s.io/v1 Policy")
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, located(file, &yaml.Node{}, []string{err.Error()})
 	}
-	if problems := parsePolicy(data); len(problems) > 0 {
+	problems := wrongType(root)
+	if len(problems) == 0 {
+		problems = parsePolicy(data)
+	}
+	if len(problems) > 0 {
 		return nil, located(file, root, problems)
 	}
 	p := &auditinternal.Policy{}
@@ -50,19 +54,32 @@ func LoadPolicy(file string, data []byte) (*Policy, error) {
 }
 
 // oneDocument parses data as a single YAML document.
-func oneDocument(data []byte) (*yaml.Node, error) {
+func oneDocument(data []byte, what string) (*yaml.Node, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var root, second yaml.Node
 	if err := dec.Decode(&root); err != nil {
 		if errors.Is(err, io.EOF) {
-			return nil, errors.New("the file is empty; write an audit.k8s.io/v1 Policy")
+			return nil, errors.New("the file is empty; write " + what)
 		}
 		return nil, err
 	}
-	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, errors.New("holds more than one YAML document; the API server would read the first alone, so keep one")
+	if err := dec.Decode(&second); errors.Is(err, io.EOF) {
+		return &root, nil
+	} else if err != nil {
+		return nil, err
 	}
-	return &root, nil
+	return nil, fmt.Errorf("yaml: line %d: a second YAML document begins; the API server would read the first alone, so keep one", second.Line)
+}
+
+// wrongType checks what the decoder takes for granted when it is absent, and
+// where it complains without a line.
+func wrongType(root *yaml.Node) (problems []string) {
+	for _, must := range [][2]string{{"apiVersion", auditv1.SchemeGroupVersion.String()}, {"kind", "Policy"}} {
+		if _, value := child(root.Content[0], must[0]); value == nil || value.Value != must[1] {
+			problems = append(problems, must[0]+": must be "+must[1])
+		}
+	}
+	return problems
 }
 
 // parsePolicy returns everything that is wrong with the policy.
@@ -93,18 +110,15 @@ func parsePolicy(data []byte) []string {
 
 func decodePolicy(data []byte, into *auditinternal.Policy) error {
 	decoder := serializer.NewCodecFactory(audit.Scheme, serializer.EnableStrict).UniversalDecoder()
-	_, gvk, err := decoder.Decode(data, nil, into)
-	if err != nil {
-		return err
-	}
-	if gvk.Kind != "Policy" || gvk.GroupVersion() != auditv1.SchemeGroupVersion {
-		return fmt.Errorf("apiVersion and kind must be audit.k8s.io/v1 and Policy")
-	}
-	return nil
+	_, _, err := decoder.Decode(data, nil, into)
+	return err
 }
 
 // fieldPath finds a path such as rules[0].resources[1].group in a message.
 var fieldPath = regexp.MustCompile(`[A-Za-z]+(?:\[\d+\])?(?:\.[A-Za-z]+(?:\[\d+\])?)*`)
+
+// yamlLine is how the YAML library tells a line.
+var yamlLine = regexp.MustCompile(`^yaml: (?:unmarshal errors:\s+)?line (\d+): `)
 
 // located puts file and line before each problem, as far as its field can be
 // found in the document.
@@ -112,7 +126,9 @@ func located(file string, root *yaml.Node, problems []string) error {
 	lines := make([]string, len(problems))
 	for i, problem := range problems {
 		at := file
-		if line := lineOf(root, problem); line > 0 {
+		if m := yamlLine.FindStringSubmatch(problem); m != nil {
+			at, problem = file+":"+m[1], problem[len(m[0]):]
+		} else if line := lineOf(root, problem); line > 0 {
 			at = fmt.Sprintf("%s:%d", file, line)
 		}
 		lines[i] = at + ": " + problem

@@ -16,7 +16,7 @@ const SchemaVersion = 1
 //
 // Everything optional is a pointer. For optional values that are not, parquet-go
 // v0.32.0 loses count of the NULLs in certain patterns of more than 64 rows and
-// writes some of them as '' (column_buffer_write.go, writeRowsFuncOfOptional).
+// writes some of them as empty strings (column_buffer_write.go, writeRowsFuncOfOptional).
 type row struct {
 	AuditID                  string             `parquet:"auditid,plain"`
 	Stage                    string             `parquet:"stage,dict"`
@@ -69,10 +69,10 @@ type rowObjectRef struct {
 }
 
 type rowResponseStatus struct {
-	Code    *int32 `parquet:"code,dict,optional"`
-	Status  string `parquet:"status,dict"`
-	Reason  string `parquet:"reason,dict"`
-	Message string `parquet:"message,plain"`
+	Code    *int32  `parquet:"code,dict,optional"`
+	Status  string  `parquet:"status,dict"`
+	Reason  string  `parquet:"reason,dict"`
+	Message string  `parquet:"message,plain"`
 	Details *string `parquet:"details,plain,optional"`
 }
 

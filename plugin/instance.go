@@ -51,6 +51,7 @@ func start(get func(string) string) (*instance, error) {
 	} else if err != nil {
 		problems = append(problems, conf.Problem{Key: "region, profile or role_arn", Allowed: err.Error()})
 	}
+	err = nil
 	var out *sink.Sink
 	if len(problems) == 0 {
 		out, err = sink.Open(sinkOptions(c, policy, log), store)

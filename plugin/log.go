@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // logger writes lines as Fluent Bit does, so that they read as one log:
@@ -75,11 +76,18 @@ func levelName(l slog.Level) string {
 
 func appendAttr(b *strings.Builder, a slog.Attr) {
 	value := a.Value.Resolve().String()
-	if value == "" || strings.ContainsAny(value, " \"=\n\r\t") {
+	if value == "" || strings.ContainsAny(value, " \"=") || value != oneLine(value) {
 		value = strconv.Quote(value)
 	}
 	b.WriteString(" " + a.Key + "=" + value)
 }
 
-// oneLine keeps a message from looking like several.
-func oneLine(s string) string { return strings.NewReplacer("\n", " ", "\r", " ").Replace(s) }
+// oneLine keeps a message from looking like several, and from steering a terminal.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
+}

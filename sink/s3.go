@@ -125,7 +125,12 @@ func statusOf(err error) int {
 func plain(err error) error {
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		return fmt.Errorf("S3 answered %d %s: %s", statusOf(err), api.ErrorCode(), api.ErrorMessage())
+		service := "S3"
+		var op *smithy.OperationError
+		for e := err; errors.As(e, &op); e = op.Err {
+			service = op.Service() // the innermost: STS, where assuming a role failed
+		}
+		return fmt.Errorf("%s answered %d %s: %s", service, statusOf(err), api.ErrorCode(), api.ErrorMessage())
 	}
 	return err
 }

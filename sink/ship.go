@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"audit_s3/convert"
@@ -21,9 +22,12 @@ const (
 	lastBackoff  = time.Minute
 )
 
+// pace is the three intervals above; tests take shorter ones.
+type pace struct{ seal, firstBackoff, lastBackoff time.Duration }
+
 // run seals by age and ships the oldest segment, over and over.
 func (s *Sink) run(ctx context.Context) {
-	ticker := time.NewTicker(sealInterval)
+	ticker := time.NewTicker(s.pace.seal)
 	defer ticker.Stop()
 	var current *shipment
 	defer func() { current.discard() }()
@@ -38,11 +42,11 @@ func (s *Sink) run(ctx context.Context) {
 				current.discard()
 				current = &shipment{segment: seg}
 			}
-			if err := s.ship(ctx, current); err != nil {
+			if err := s.attempt(ctx, current); err != nil {
 				if ctx.Err() != nil {
 					return
 				}
-				wait := backoff.next()
+				wait := backoff.next(s.pace)
 				s.log.Error("a segment was not uploaded; it stays in the spool and will be tried again",
 					"segment", seg.Path(), "bucket", current.frozen.Bucket, "retry_in", wait.Round(time.Millisecond), "error", err)
 			} else {
@@ -92,6 +96,18 @@ func (p *shipment) discard() {
 		_ = os.Remove(f.Name())
 	}
 	p.files, p.objects, p.encoded = nil, nil, false
+}
+
+// attempt is ship with a panic made an error: it must not end Fluent Bit.
+func (s *Sink) attempt(ctx context.Context, p *shipment) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.discard()
+			// The value may quote an event; its type and the stack do not.
+			err = fmt.Errorf("internal error, please report it: panic (%T) at %s", r, debug.Stack())
+		}
+	}()
+	return s.ship(ctx, p)
 }
 
 // ship takes one segment to S3: encode, put every object, and only then delete
@@ -193,7 +209,7 @@ func (s *Sink) put(ctx context.Context, p *shipment, object convert.Object) erro
 	return nil
 }
 
-// backoff doubles from firstBackoff to lastBackoff, with jitter, so that many
+// backoff doubles from the first interval to the last, with jitter, so that many
 // receivers do not come back to S3 in step.
 type backoff struct {
 	wait  time.Duration
@@ -204,8 +220,8 @@ func resetBackoff() backoff { return backoff{} }
 
 func (b *backoff) over() bool { return !time.Now().Before(b.until) }
 
-func (b *backoff) next() time.Duration {
-	b.wait = min(max(2*b.wait, firstBackoff), lastBackoff)
+func (b *backoff) next(p pace) time.Duration {
+	b.wait = min(max(2*b.wait, p.firstBackoff), p.lastBackoff)
 	wait := b.wait/2 + rand.N(b.wait/2+1)
 	b.until = time.Now().Add(wait)
 	return wait

@@ -52,6 +52,7 @@ type Sink struct {
 	spool *spool.Spool
 	store Store
 	log   *slog.Logger
+	pace  pace
 
 	stop context.CancelFunc
 	done chan struct{} // closed when the ship loop has ended
@@ -66,6 +67,10 @@ type Sink struct {
 
 // Open opens the spool, recovers what a former run left and starts shipping.
 func Open(opts Options, store Store) (*Sink, error) {
+	return open(opts, store, pace{sealInterval, firstBackoff, lastBackoff})
+}
+
+func open(opts Options, store Store, pace pace) (*Sink, error) {
 	frozen, err := opts.Frozen.Encode()
 	if err != nil {
 		return nil, err
@@ -76,7 +81,7 @@ func Open(opts Options, store Store) (*Sink, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Sink{opts: opts, spool: sp, store: store, log: opts.Log, stop: stop,
+	s := &Sink{opts: opts, spool: sp, store: store, log: opts.Log, pace: pace, stop: stop,
 		done: make(chan struct{}), drain: make(chan struct{})}
 	go func() {
 		defer close(s.done)

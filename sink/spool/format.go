@@ -21,9 +21,10 @@ const (
 	// preambleLen is the magic, the version, the length of the header and the
 	// checksum over version, length and header.
 	preambleLen = 8 + 4 + 4 + 4
-	// frameHeadLen is the length of the payload and the checksum over length and
-	// payload.
-	frameHeadLen = 4 + 4
+	// frameHeadLen is the length of the payload, the checksum over that length and
+	// the checksum over the payload. The length has its own, so that a write cut
+	// off by a crash can be told from damage in front of intact frames.
+	frameHeadLen = 4 + 4 + 4
 	// maxHeader and maxFrame bound what a damaged length can make a reader allocate.
 	maxHeader = 1 << 20
 	maxFrame  = 1 << 30
@@ -104,9 +105,6 @@ func readHeader(r io.ReaderAt, path string) (h Header, size int64, err error) {
 	if string(preamble[:8]) != magic {
 		return h, 0, corrupt(0, errMagic)
 	}
-	if v := binary.LittleEndian.Uint32(preamble[8:]); v > Version {
-		return h, 0, &NewerVersionError{path, v}
-	}
 	length := binary.LittleEndian.Uint32(preamble[12:])
 	if length > maxHeader {
 		return h, 0, corrupt(12, errLength)
@@ -121,6 +119,11 @@ func readHeader(r io.ReaderAt, path string) (h Header, size int64, err error) {
 	if headerChecksum(preamble[8:16], body) != binary.LittleEndian.Uint32(preamble[16:]) {
 		return h, 0, corrupt(preambleLen, errChecksum)
 	}
+	if v := binary.LittleEndian.Uint32(preamble[8:]); v > Version {
+		return h, 0, &NewerVersionError{path, v}
+	} else if v == 0 {
+		return h, 0, corrupt(8, errMagic)
+	}
 	if err := json.Unmarshal(body, &h); err != nil {
 		return h, 0, corrupt(preambleLen, err)
 	}
@@ -131,17 +134,14 @@ func readHeader(r io.ReaderAt, path string) (h Header, size int64, err error) {
 func frameHead(payload []byte) [frameHeadLen]byte {
 	var head [frameHeadLen]byte
 	binary.LittleEndian.PutUint32(head[:], uint32(len(payload)))
-	binary.LittleEndian.PutUint32(head[4:], frameChecksum(head[:4], payload))
+	binary.LittleEndian.PutUint32(head[4:], crc32.Checksum(head[:4], castagnoli))
+	binary.LittleEndian.PutUint32(head[8:], crc32.Checksum(payload, castagnoli))
 	return head
-}
-
-func frameChecksum(length, payload []byte) uint32 {
-	return crc32.Update(crc32.Checksum(length, castagnoli), castagnoli, payload)
 }
 
 // frameAt reads the frame at offset of a file that ends at size. The payload is
 // read into buf, which grows as needed. claimed is where the frame says it ends,
-// also when it is damaged.
+// also when it is damaged; only with errLength is it not to be believed.
 func frameAt(r io.ReaderAt, offset, size int64, buf []byte) (payload []byte, claimed int64, err error) {
 	if size-offset < frameHeadLen {
 		return buf, size, errShort
@@ -152,7 +152,7 @@ func frameAt(r io.ReaderAt, offset, size int64, buf []byte) (payload []byte, cla
 	}
 	length := int64(binary.LittleEndian.Uint32(head[:]))
 	claimed = offset + frameHeadLen + length
-	if length == 0 || length > maxFrame {
+	if length == 0 || length > maxFrame || crc32.Checksum(head[:4], castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
 		return buf, claimed, errLength
 	}
 	if claimed > size {
@@ -165,7 +165,7 @@ func frameAt(r io.ReaderAt, offset, size int64, buf []byte) (payload []byte, cla
 	if _, err := r.ReadAt(buf, offset+frameHeadLen); err != nil {
 		return buf, claimed, err
 	}
-	if frameChecksum(head[:4], buf) != binary.LittleEndian.Uint32(head[4:]) {
+	if crc32.Checksum(buf, castagnoli) != binary.LittleEndian.Uint32(head[8:]) {
 		return buf, claimed, errChecksum
 	}
 	return buf, claimed, nil

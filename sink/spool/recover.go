@@ -90,7 +90,7 @@ func (s *Spool) recoverOpen(path string) (*Segment, error) {
 	var corruption *CorruptionError
 	switch {
 	case err == nil:
-	case errors.As(err, &corruption) && (errors.Is(err, errShort) || allZero(f, 0, info.Size())):
+	case errors.As(err, &corruption) && (info.Size() < preambleLen || allZero(f, 0, info.Size())):
 		// The header itself was never synced, so that no frame was either.
 		s.opts.Log.Warn("an empty segment was left by a crash; removed", "segment", path)
 		return nil, errors.Join(os.Remove(path), syncDir(s.dir))
@@ -135,13 +135,20 @@ func scan(r io.ReaderAt, path string, offset, size int64) (good int64, err error
 
 // tornTail tells whether damage is what a write cut off by a crash leaves: a
 // frame that reaches to the end of the file or beyond it, or zeros up to there.
+// Neither a damaged length nor a read error is: frames may follow it.
 func tornTail(r io.ReaderAt, err error, size int64) bool {
 	var c *CorruptionError
 	if !errors.As(err, &c) {
 		return false
 	}
 	_, claimed, err := frameAt(r, c.Offset, size, nil)
-	return err != nil && (claimed >= size || allZero(r, c.Offset, size))
+	switch {
+	case errors.Is(err, errShort):
+		return true
+	case errors.Is(err, errChecksum):
+		return claimed == size
+	}
+	return err != nil && allZero(r, c.Offset, size)
 }
 
 func allZero(r io.ReaderAt, from, to int64) bool {
@@ -161,19 +168,23 @@ func allZero(r io.ReaderAt, from, to int64) bool {
 
 // setAside quarantines a damaged file and says so.
 func (s *Spool) setAside(path string, damage error) error {
-	to, err := s.quarantine(path)
-	if err != nil {
-		return err
-	}
-	// The number in its name is used up, whatever is in the file.
+	// The number in its name is used up, whatever is in the file. That is saved
+	// before the file goes, or the number could be given again.
 	if digits, _, ok := strings.Cut(filepath.Base(path), "-"); ok {
 		if sequence, err := strconv.ParseUint(digits, 10, 64); err == nil && sequence > s.state.Sequence {
-			digest, err := digestOf(to, math.MaxInt64)
+			digest, err := digestOf(path, math.MaxInt64)
 			if err != nil {
 				return err
 			}
 			s.advance(s.state.Writer, sequence, digest)
+			if err := s.saveState(); err != nil {
+				return err
+			}
 		}
+	}
+	to, err := s.quarantine(path)
+	if err != nil {
+		return err
 	}
 	s.opts.Log.Error("a damaged segment was moved aside; keep it for inspection", "segment", to, "damage", damage)
 	return nil

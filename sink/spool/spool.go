@@ -68,7 +68,6 @@ type Spool struct {
 	current *writing
 	sealed  []*Segment // oldest first
 	used    int64      // bytes of segments and quarantine
-	full    bool       // said already
 	ready   chan struct{}
 }
 

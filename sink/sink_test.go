@@ -1,0 +1,629 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"audit_s3/convert"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fast lets the loop try as often as a test needs.
+var fast = pace{seal: time.Millisecond, firstBackoff: time.Millisecond, lastBackoff: 4 * time.Millisecond}
+
+// memory is a Store that keeps every Put, and fails as it is told.
+type memory struct {
+	mu      sync.Mutex
+	puts    []put             // that succeeded, in order
+	tried   int               // all of them
+	failure func(n int) error // n counts from 1
+}
+
+type put struct {
+	bucket, key string
+	body        []byte
+	rows        int64
+	metadata    map[string]string
+}
+
+func (m *memory) Put(ctx context.Context, bucket string, object convert.Object, body *os.File) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tried++
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	content, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	if m.failure != nil {
+		if err := m.failure(m.tried); err != nil {
+			return err
+		}
+	}
+	m.puts = append(m.puts, put{bucket, object.Key, content, object.Rows, maps.Clone(object.Metadata)})
+	return nil
+}
+
+func (m *memory) stored() []put {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.puts)
+}
+
+func (m *memory) attempts() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tried
+}
+
+// fail makes every later Put fail; nil lets them pass again.
+func (m *memory) fail(failure func(n int) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.failure = failure
+}
+
+var errAway = errors.New("S3 is away")
+
+func away(int) error { return errAway }
+
+// logged is a log that several goroutines write to.
+type logged struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+// lines are those that say something.
+func (l *logged) lines(something string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.buf.String()) {
+		if strings.Contains(line, something) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// options seal each batch at once: one append is one segment.
+func options(storeDir string, log *logged) Options {
+	return Options{StoreDir: storeDir, Limit: 1 << 40, SegmentSize: 1, UploadTimeout: time.Hour,
+		Frozen: convert.Frozen{Plugin: "test", Schema: convert.SchemaVersion, Bucket: "audit", Prefix: "k8s-audit", Cluster: "prod-1", Redaction: "off"},
+		Log:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+}
+
+func start(t *testing.T, opts Options, store Store) *Sink {
+	t.Helper()
+	s, err := open(opts, store, fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(expired()) })
+	return s
+}
+
+// batch is a chunk with one event per audit ID.
+func batch(t *testing.T, auditIDs ...string) *convert.Batch {
+	t.Helper()
+	var chunk []byte
+	for _, id := range auditIDs {
+		event := fmt.Sprintf(`{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":%q,"stage":"ResponseComplete",`+
+			`"requestURI":"/api/v1/namespaces/shop/pods/web","verb":"get","user":{"username":"jane"},"sourceIPs":["192.0.2.1"],`+
+			`"requestReceivedTimestamp":"2026-11-23T02:05:25.000001Z","stageTimestamp":"2026-11-23T02:05:25.000002Z"}`, id)
+		chunk = append(chunk, 0x92, 0x92, 0xd7, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x80) // [[event time, {}], record]
+		var err error
+		if chunk, err = convert.AppendMsgpack(chunk, []byte(event)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := new(convert.Batch)
+	b.Reset(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC))
+	if err := convert.New(nil).Convert(b, "audit", chunk); err != nil {
+		t.Fatal(err)
+	}
+	if c := b.Counts(); c.Archived != int64(len(auditIDs)) {
+		t.Fatalf("the test's own chunk: %+v", c)
+	}
+	return b
+}
+
+func appendAll(t *testing.T, s *Sink, auditIDs ...string) {
+	t.Helper()
+	for _, id := range auditIDs {
+		if err := s.Append(batch(t, id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func expired() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// drain closes s after everything was shipped.
+func drain(t *testing.T, s *Sink) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		t.Fatal("not everything was shipped in 30 s")
+	}
+}
+
+// stopNow closes s without waiting for uploads.
+func stopNow(t *testing.T, s *Sink) {
+	t.Helper()
+	if err := s.Close(expired()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t *testing.T, what string, true func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !true(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+func segmentFiles(t *testing.T, storeDir, pattern string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(storeDir, "audit_s3", pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+func TestWhatWasAppendedIsShippedOldestFirst(t *testing.T) {
+	store, log, dir := &memory{}, &logged{}, t.TempDir()
+	s := start(t, options(dir, log), store)
+	appendAll(t, s, "first", "second", "third")
+	drain(t, s)
+
+	puts := store.stored()
+	if len(puts) != 3 {
+		t.Fatalf("%d objects, want 3", len(puts))
+	}
+	key := regexp.MustCompile(`^k8s-audit/cluster=prod-1/dt=2026-11-23/\d{8}T\d{6}Z-[0-9a-f]{32}-[0-9a-f]{16}\.parquet$`)
+	for i, p := range puts {
+		if want := []string{"first", "second", "third"}[i]; !bytes.Contains(p.body, []byte(want)) {
+			t.Errorf("object %d does not hold event %s", i, want)
+		}
+		if p.bucket != "audit" || !key.MatchString(p.key) || p.rows != 1 {
+			t.Errorf("object %d: bucket %s, key %s, %d rows", i, p.bucket, p.key, p.rows)
+		}
+		if !bytes.HasPrefix(p.body, []byte("PAR1")) || !bytes.HasSuffix(p.body, []byte("PAR1")) {
+			t.Errorf("object %d is no Parquet file: %d bytes", i, len(p.body))
+		}
+		if got, want := p.metadata["sequence"], fmt.Sprint(i+1); got != want {
+			t.Errorf("object %d has sequence %s, want %s", i, got, want)
+		}
+		if i > 0 && p.metadata["previous-segment-sha256"] != puts[i-1].metadata["segment-sha256"] {
+			t.Errorf("object %d does not name the one before", i)
+		}
+	}
+	if left := append(segmentFiles(t, dir, "*.sealed"), segmentFiles(t, dir, "scratch/*")...); left != nil {
+		t.Errorf("left over: %v", left)
+	}
+	if got, want := s.Stats(), (Stats{Accepted: 3, Archived: 3, Objects: 3, ObjectBytes: int64(len(puts[0].body) + len(puts[1].body) + len(puts[2].body))}); got != want {
+		t.Errorf("stats %+v, want %+v", got, want)
+	}
+	if lines := log.lines(`level=INFO msg="object uploaded"`); len(lines) != 1 || !strings.Contains(lines[0], puts[0].key) {
+		t.Errorf("the first upload is announced %d times: %v", len(lines), lines)
+	}
+}
+
+func TestSegmentIsShippedWhenItIsOldEnough(t *testing.T) {
+	store := &memory{}
+	opts := options(t.TempDir(), &logged{})
+	opts.SegmentSize, opts.UploadTimeout = 1<<30, 20*time.Millisecond
+	s := start(t, opts, store)
+	began := time.Now()
+	appendAll(t, s, "a")
+	eventually(t, "the upload", func() bool { return len(store.stored()) == 1 })
+	if took := time.Since(began); took < opts.UploadTimeout {
+		t.Errorf("uploaded after %v already", took)
+	}
+	drain(t, s)
+}
+
+func TestFailedPutIsRepeatedAndNothingDeletedBefore(t *testing.T) {
+	log, dir := &logged{}, t.TempDir()
+	store := &memory{failure: func(n int) error {
+		if len(segmentFiles(t, dir, "*.sealed")) != 1 {
+			t.Error("the segment is gone before its object is stored")
+		}
+		if n < 6 {
+			return errAway
+		}
+		return nil
+	}}
+	s := start(t, options(dir, log), store)
+	appendAll(t, s, "a")
+	eventually(t, "the upload", func() bool { return s.Stats().Archived == 1 })
+	drain(t, s)
+	if tried, puts := store.attempts(), len(store.stored()); tried != 6 || puts != 1 {
+		t.Errorf("%d attempts, %d objects, want 6 and 1", tried, puts)
+	}
+	if left := segmentFiles(t, dir, "*.sealed"); left != nil {
+		t.Errorf("still there: %v", left)
+	}
+	failed := log.lines(`level=ERROR msg="a segment was not uploaded`)
+	if len(failed) != 5 {
+		t.Errorf("%d failures are logged, want 5", len(failed))
+	}
+	for _, line := range failed {
+		if !strings.Contains(line, "S3 is away") || !strings.Contains(line, "s3://audit/k8s-audit/cluster=prod-1/") || !strings.Contains(line, "retry_in=") {
+			t.Errorf("the line does not say what failed, where and when it goes on: %s", line)
+		}
+	}
+	if n := len(log.lines("segment converted")); n != 1 {
+		t.Errorf("converted %d times; an outage must not cost a conversion per attempt", n)
+	}
+}
+
+// TestObjectsAlreadyPutAreNotPutAgain within one process: a segment that makes
+// two objects, the second of which fails.
+func TestObjectsAlreadyPutAreNotPutAgain(t *testing.T) {
+	store := &memory{failure: func(n int) error {
+		if n == 2 || n == 3 {
+			return errAway
+		}
+		return nil
+	}}
+	s := start(t, options(t.TempDir(), &logged{}), store)
+	b := new(convert.Batch)
+	b.Reset(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC))
+	chunk := []byte{0x92, 0x92, 0xd7, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x80}
+	chunk, err := convert.AppendMsgpack(chunk, []byte(`{"items":[`+
+		`{"auditID":"a","stage":"ResponseComplete","level":"Metadata","verb":"get","requestURI":"/","requestReceivedTimestamp":"2026-11-22T00:00:00Z","stageTimestamp":"2026-11-22T00:00:00Z"},`+
+		`{"auditID":"b","stage":"ResponseComplete","level":"Metadata","verb":"get","requestURI":"/","requestReceivedTimestamp":"2026-11-23T00:00:00Z","stageTimestamp":"2026-11-23T00:00:00Z"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(convert.New(nil).Convert(b, "audit", chunk), s.Append(b)); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, s)
+	puts := store.stored()
+	if len(puts) != 2 || store.attempts() != 4 {
+		t.Fatalf("%d objects in %d attempts, want 2 in 4", len(puts), store.attempts())
+	}
+	if !strings.Contains(puts[0].key, "/dt=2026-11-22/") || !strings.Contains(puts[1].key, "/dt=2026-11-23/") {
+		t.Errorf("keys %s and %s", puts[0].key, puts[1].key)
+	}
+}
+
+// TestRepeatAfterACrashChangesNothing: what was stored, but not yet deleted when
+// the process died, is put again under the same name with the same bytes.
+func TestRepeatAfterACrashChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	// Every object is stored, but the answer is lost, so that nothing is deleted.
+	lost := &memory{}
+	answered := make(chan struct{}, 1000)
+	s := start(t, options(dir, &logged{}), storeFunc(func(ctx context.Context, bucket string, object convert.Object, body *os.File) error {
+		_ = lost.Put(ctx, bucket, object, body)
+		answered <- struct{}{}
+		return errAway
+	}))
+	appendAll(t, s, "a", "b")
+	<-answered
+	stopNow(t, s)
+
+	var runs [][]put
+	for range 2 {
+		store := &memory{}
+		copied := t.TempDir() // the crash comes back: each run finds the same folder
+		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		opts := options(copied, &logged{})
+		opts.Frozen.Plugin = "another version"
+		drain(t, start(t, opts, store))
+		runs = append(runs, store.stored())
+	}
+	if len(runs[0]) != 2 || len(runs[1]) != 2 {
+		t.Fatalf("%d and %d objects, want 2 each", len(runs[0]), len(runs[1]))
+	}
+	for i, p := range runs[0] {
+		if again := runs[1][i]; p.key != again.key || !bytes.Equal(p.body, again.body) || !maps.Equal(p.metadata, again.metadata) {
+			t.Errorf("object %d differs after a crash: %s and %s", i, p.key, again.key)
+		}
+	}
+	if first := lost.stored()[0]; first.key != runs[0][0].key || !bytes.Equal(first.body, runs[0][0].body) {
+		t.Errorf("the object stored before the crash was %s, after it %s", first.key, runs[0][0].key)
+	}
+}
+
+type storeFunc func(context.Context, string, convert.Object, *os.File) error
+
+func (f storeFunc) Put(ctx context.Context, bucket string, object convert.Object, body *os.File) error {
+	return f(ctx, bucket, object, body)
+}
+
+func TestExitThatMayNotWaitLeavesTheRestForTheNextStart(t *testing.T) {
+	store, log, dir := &memory{failure: away}, &logged{}, t.TempDir()
+	opts := options(dir, log)
+	opts.SegmentSize = 1 << 30 // all in one segment, still open at exit
+	s := start(t, opts, store)
+	appendAll(t, s, "a", "b")
+	stopNow(t, s)
+	if n := len(segmentFiles(t, dir, "*.sealed")); n != 1 {
+		t.Fatalf("%d sealed segments are left, want 1", n)
+	}
+	if n := len(log.lines(`level=WARN msg="exit before everything was uploaded`)); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	if left := segmentFiles(t, dir, "scratch/*"); left != nil {
+		t.Errorf("scratch is left: %v", left)
+	}
+
+	store = &memory{}
+	log = &logged{}
+	drain(t, start(t, options(dir, log), store))
+	if puts := store.stored(); len(puts) != 1 || puts[0].rows != 2 {
+		t.Errorf("%d objects after the next start", len(puts))
+	}
+	if n := len(log.lines("exit before everything")); n != 0 {
+		t.Error("an exit with nothing left is called early")
+	}
+}
+
+// TestExitEndsAnUploadThatHangs: Put gets a context that ends with Close's.
+func TestExitEndsAnUploadThatHangs(t *testing.T) {
+	dir, hanging := t.TempDir(), make(chan struct{}, 1)
+	s := start(t, options(dir, &logged{}), storeFunc(func(ctx context.Context, _ string, _ convert.Object, _ *os.File) error {
+		hanging <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	appendAll(t, s, "a")
+	<-hanging
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(segmentFiles(t, dir, "*.sealed")); n != 1 {
+		t.Errorf("%d segments are left, want 1", n)
+	}
+}
+
+func TestClosingTwiceIsHarmless(t *testing.T) {
+	s := start(t, options(t.TempDir(), &logged{}), &memory{})
+	drain(t, s)
+	drain(t, s)
+}
+
+func TestDamagedSegmentIsMovedAsideAndTheRestShips(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, options(dir, &logged{}), &memory{failure: away})
+	appendAll(t, s, "first", "second", "third")
+	stopNow(t, s)
+	segments := segmentFiles(t, dir, "*.sealed") // in the order of their numbers
+	content, err := os.ReadFile(segments[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)-1] ^= 1
+	if err := os.WriteFile(segments[1], content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	store, log := &memory{}, &logged{}
+	drain(t, start(t, options(dir, log), store))
+	puts := store.stored()
+	if len(puts) != 2 || !bytes.Contains(puts[0].body, []byte("first")) || !bytes.Contains(puts[1].body, []byte("third")) {
+		t.Errorf("%d objects, want the first and the third", len(puts))
+	}
+	kept, err := os.ReadFile(filepath.Join(dir, "audit_s3", "quarantine", filepath.Base(segments[1])))
+	if err != nil || !bytes.Equal(kept, content) {
+		t.Errorf("quarantine holds %d bytes of %d, error %v", len(kept), len(content), err)
+	}
+	if lines := log.lines(`level=ERROR msg="a damaged segment was moved aside`); len(lines) != 1 || !strings.Contains(lines[0], filepath.Base(segments[1])) {
+		t.Errorf("said %v", lines)
+	}
+	if left := segmentFiles(t, dir, "scratch/*"); left != nil {
+		t.Errorf("scratch is left: %v", left)
+	}
+}
+
+// TestFrameThatCannotBeDecodedIsDamage: intact for the spool, and still nothing
+// that repetition would help.
+func TestFrameThatCannotBeDecodedIsDamage(t *testing.T) {
+	store, dir := &memory{}, t.TempDir()
+	s := start(t, options(dir, &logged{}), store)
+	if err := s.spool.Append([]byte("no frame of convert's")); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, s, "next")
+	drain(t, s)
+	if puts, kept := store.stored(), segmentFiles(t, dir, "quarantine/*"); len(puts) != 1 || len(kept) != 1 {
+		t.Errorf("%d objects, %d in quarantine, want 1 and 1", len(puts), len(kept))
+	}
+}
+
+// TestBacklogKeepsTheConfigurationItWasWrittenUnder: a change of bucket, prefix or
+// cluster relabels nothing.
+func TestBacklogKeepsTheConfigurationItWasWrittenUnder(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, options(dir, &logged{}), &memory{failure: away})
+	appendAll(t, s, "old")
+	stopNow(t, s)
+
+	store := &memory{}
+	opts := options(dir, &logged{})
+	opts.Frozen = convert.Frozen{Plugin: "newer", Schema: convert.SchemaVersion, Bucket: "other", Prefix: "elsewhere/a", Cluster: "prod-2", PolicyDigest: strings.Repeat("ab", 32), Redaction: "off"}
+	s = start(t, opts, store)
+	appendAll(t, s, "new")
+	drain(t, s)
+	puts := store.stored()
+	if len(puts) != 2 {
+		t.Fatalf("%d objects, want 2", len(puts))
+	}
+	for i, want := range []struct{ bucket, prefix, version, policy string }{
+		{"audit", "k8s-audit/cluster=prod-1/dt=", "test", ""},
+		{"other", "elsewhere/a/cluster=prod-2/dt=", "newer", strings.Repeat("ab", 32)},
+	} {
+		p := puts[i]
+		if p.bucket != want.bucket || !strings.HasPrefix(p.key, want.prefix) ||
+			p.metadata["plugin-version"] != want.version || p.metadata["policy-sha256"] != want.policy {
+			t.Errorf("object %d went to s3://%s/%s with %v", i, p.bucket, p.key, p.metadata)
+		}
+	}
+}
+
+func TestFullSpoolIsSaidOnceAndClearedOnce(t *testing.T) {
+	store, log := &memory{failure: away}, &logged{}
+	opts := options(t.TempDir(), log)
+	opts.SegmentSize, opts.Limit = 500, 4000
+	s := start(t, opts, store)
+	const full, room = `level=ERROR msg="the spool is full`, `level=INFO msg="the spool has room again"`
+	var taken, refused int64
+	for refused < 5 {
+		switch err := s.Append(batch(t, fmt.Sprint("event-", taken))); {
+		case err == nil && refused > 0:
+			t.Fatal("taken though the spool is full")
+		case err == nil:
+			if taken++; taken > 100 {
+				t.Fatal("never full")
+			}
+		case errors.Is(err, ErrFull):
+			refused++
+		default:
+			t.Fatal(err)
+		}
+	}
+	if n := len(log.lines(full)); n != 1 {
+		t.Errorf("full is said %d times while it lasts", n)
+	}
+	if n := len(log.lines(room)); n != 0 {
+		t.Error("room is said while there is none")
+	}
+	store.fail(nil)
+	eventually(t, "all is uploaded", func() bool {
+		return s.spool.Seal() == nil && s.Stats().Archived == taken
+	})
+	appendAll(t, s, "one", "two", "three")
+	if n := len(log.lines(room)); n != 1 {
+		t.Errorf("room is said %d times", n)
+	}
+	drain(t, s)
+	if st := s.Stats(); st.Accepted != taken+3 || st.Archived != taken+3 {
+		t.Errorf("accepted %d, archived %d, want %d", st.Accepted, st.Archived, taken+3)
+	}
+}
+
+// TestPanicWhileShippingIsAnError: it must not end Fluent Bit.
+func TestPanicWhileShippingIsAnError(t *testing.T) {
+	log, panics := &logged{}, 2
+	store := &memory{failure: func(n int) error {
+		if n <= panics {
+			panic("with a secret: hunter2")
+		}
+		return nil
+	}}
+	s := start(t, options(t.TempDir(), log), store)
+	appendAll(t, s, "a")
+	drain(t, s)
+	if puts := store.stored(); len(puts) != 1 {
+		t.Errorf("%d objects, want 1", len(puts))
+	}
+	lines := log.lines("panic")
+	if len(lines) != panics {
+		t.Errorf("said %d times, want %d", len(lines), panics)
+	}
+	for _, line := range lines {
+		if strings.Contains(line, "hunter2") || !strings.Contains(line, "sink_test.go") {
+			t.Errorf("the line holds the value, or not the place: %s", line)
+		}
+	}
+}
+
+// TestConversionThatFailsIsRepeated: here scratch is missing for a while.
+func TestConversionThatFailsIsRepeated(t *testing.T) {
+	store, log, dir := &memory{}, &logged{}, t.TempDir()
+	s := start(t, options(dir, log), store)
+	scratch := filepath.Join(dir, "audit_s3", "scratch")
+	if err := os.Remove(scratch); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, s, "a")
+	eventually(t, "two failures", func() bool { return len(log.lines("converting")) >= 2 })
+	if err := os.Mkdir(scratch, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, s)
+	if puts := store.stored(); len(puts) != 1 {
+		t.Errorf("%d objects, want 1", len(puts))
+	}
+}
+
+func TestBackoffDoublesWithJitterUpToItsLimit(t *testing.T) {
+	p := pace{firstBackoff: time.Second, lastBackoff: time.Minute}
+	b := resetBackoff()
+	if !b.over() {
+		t.Error("waits before the first failure")
+	}
+	for i, most := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
+		most *= time.Second
+		if wait := b.next(p); wait < most/2 || wait > most {
+			t.Errorf("wait %d is %v, want %v to %v", i, wait, most/2, most)
+		}
+		if b.over() {
+			t.Errorf("wait %d is over at once", i)
+		}
+	}
+	if waits := map[time.Duration]bool{b.next(p): true, b.next(p): true, b.next(p): true, b.next(p): true}; len(waits) == 1 {
+		t.Error("no jitter")
+	}
+}
+
+func TestProbeTellsOfAHeldStoreDirAndHoldsNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := Probe(dir); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, options(dir, &logged{}), &memory{})
+	if err := Probe(dir); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("error %v, want one that names %s", err, dir)
+	}
+	if _, err := Open(options(dir, &logged{}), &memory{}); err == nil {
+		t.Error("opened twice")
+	}
+	drain(t, s)
+	if err := Probe(dir); err != nil {
+		t.Errorf("still held after Close: %v", err)
+	}
+}
