@@ -25,7 +25,9 @@ type Config struct {
 	ExternalID  string
 	STSEndpoint string
 
-	Redaction string
+	Redaction            string // default, strict or off
+	RedactionFile        string // "" for none, as the next
+	RedactionHMACKeyFile string
 
 	TotalFileSize     int64 // bytes
 	UploadTimeout     time.Duration
@@ -107,6 +109,11 @@ func (c *Config) combinations() (problems Problems) {
 	}
 	if c.ExternalID != "" && c.RoleARN == "" {
 		problems = append(problems, Problem{"external_id", "", "has no meaning without role_arn"})
+	}
+	for key, value := range map[string]string{"redaction_file": c.RedactionFile, "redaction_hmac_key_file": c.RedactionHMACKeyFile} {
+		if value != "" && c.Redaction == "off" {
+			problems = append(problems, Problem{key, value, "has no meaning with `redaction off`"})
+		}
 	}
 	return problems
 }

@@ -21,10 +21,10 @@ type section map[string]string
 
 func (s section) get(key string) string { return s[key] }
 
-// minimal has the keys that must be there, and the only redaction that is built.
+// minimal has the keys that must be there.
 func minimal() section {
 	return section{"bucket": "audit", "cluster": "prod-1", "policy_file": "/etc/policy.yaml",
-		"store_dir": "/var/lib/audit", "redaction": "off"}
+		"store_dir": "/var/lib/audit"}
 }
 
 func with(base section, pairs ...string) section {
@@ -55,7 +55,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := Config{
 		Bucket: "audit", Cluster: "prod-1", PolicyFile: "/etc/policy.yaml", StoreDir: "/var/lib/audit",
-		Prefix: "k8s-audit", Redaction: "off",
+		Prefix: "k8s-audit", Redaction: "default",
 		TotalFileSize: 256_000_000, UploadTimeout: 5 * time.Minute,
 		StoreDirLimitSize: 8_000_000_000, ShutdownTimeout: time.Minute,
 		OutputName: "audit_s3.prod-1", PluginLogLevel: "info",
@@ -70,7 +70,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"bucket": "b.1-2", "cluster": "C_1.x-y", "policy_file": "relative/policy.yaml", "prefix": "a/b_c",
 		"region": "eu-central-1", "endpoint": "http://127.0.0.1:9000", "profile": "audit",
 		"role_arn": "arn:aws:iam::123456789012:role/path/writer", "external_id": "shared-word",
-		"sts_endpoint": "https://sts.eu-central-1.amazonaws.com/", "redaction": "off",
+		"sts_endpoint": "https://sts.eu-central-1.amazonaws.com/", "redaction": "strict", "redaction_file": "/etc/r.yaml", "redaction_hmac_key_file": "/etc/k",
 		"total_file_size": "2M", "upload_timeout": "90s", "store_dir": "/spool",
 		"store_dir_limit_size": "8M", "shutdown_timeout": "0", "output_name": "audit:1/a",
 		"plugin_log_level": "debug",
@@ -88,7 +88,8 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Bucket: "b.1-2", Cluster: "C_1.x-y", PolicyFile: "relative/policy.yaml", Prefix: "a/b_c",
 		Region: "eu-central-1", Endpoint: "http://127.0.0.1:9000", Profile: "audit",
 		RoleARN: "arn:aws:iam::123456789012:role/path/writer", ExternalID: "shared-word",
-		STSEndpoint: "https://sts.eu-central-1.amazonaws.com/", Redaction: "off",
+		STSEndpoint: "https://sts.eu-central-1.amazonaws.com/", Redaction: "strict",
+		RedactionFile: "/etc/r.yaml", RedactionHMACKeyFile: "/etc/k",
 		TotalFileSize: 2_000_000, UploadTimeout: 90 * time.Second, StoreDir: "/spool",
 		StoreDirLimitSize: 8_000_000, ShutdownTimeout: 0, OutputName: "audit:1/a",
 		PluginLogLevel: "debug",
@@ -187,7 +188,7 @@ func TestBounds(t *testing.T) {
 		{"endpoint", []string{"http://h", "https://h:9000/"}, []string{"h:9000", "s3://h", "https://h/path", "https://u:p@h", "https://"}},
 		{"role_arn", []string{"arn:aws-cn:iam::123456789012:role/x"}, []string{"writer", "arn:aws:iam::1234:role/x", "arn:aws:iam::123456789012:user/x"}},
 		{"plugin_log_level", []string{"error", "warn", "info", "debug"}, []string{"warning", "INFO", "trace"}},
-		{"redaction", []string{"off"}, []string{"default", "strict", "none", "OFF"}},
+		{"redaction", []string{"default", "strict", "off"}, []string{"none", "OFF", "true"}},
 		{"output_name", []string{"a", "audit:1/a.b-c_d"}, []string{"a b", "a]b", strings.Repeat("n", 129)}},
 	}
 	for _, test := range tests {

@@ -84,13 +84,25 @@ var keys = []key{
 		allowed: "a URL such as `https://sts.eu-central-1.amazonaws.com`",
 		set:     matching(urlPattern, func(c *Config) *string { return &c.STSEndpoint }),
 		show:    func(c *Config) string { return c.STSEndpoint }},
-	{name: "redaction", fallback: "default", meaning: "`off`: levels and their caps only. `default` and `strict`, which remove secrets from what the levels keep, are not built yet and refused, so that nobody relies on them: for now write `off`",
-		allowed: "`off`: nothing else is built in this version. It applies levels and their caps, and redacts nothing of what they keep; write `redaction off` to accept that",
+	{name: "redaction", fallback: "default", meaning: "`default`: secrets go, evidence stays; `strict`: whatever may hold a secret goes too; `off`: levels and their caps only",
+		allowed: "`default`, `strict` or `off`",
 		set: func(c *Config, v string) bool {
-			c.Redaction = v
-			return v == "off"
+			switch v {
+			case "default", "strict", "off":
+				c.Redaction = v
+				return true
+			}
+			return false
 		},
 		show: func(c *Config) string { return c.Redaction }},
+	{name: "redaction_file", standard: "none", meaning: "more rules, in the format of [conf/redaction/default.yaml](conf/redaction/default.yaml)",
+		allowed: "the path of a file of redaction rules",
+		set:     text(func(c *Config) *string { return &c.RedactionFile }),
+		show:    func(c *Config) string { return c.RedactionFile }},
+	{name: "redaction_hmac_key_file", standard: "none", meaning: "a key of at least 32 bytes; markers then tell whether a value of one object has changed",
+		allowed: "the path of a file with at least 32 random bytes",
+		set:     text(func(c *Config) *string { return &c.RedactionHMACKeyFile }),
+		show:    func(c *Config) string { return c.RedactionHMACKeyFile }},
 	{name: "total_file_size", fallback: "256M", meaning: "bytes of events, before compression, that seal a segment",
 		allowed: "a size from 1M to 2G",
 		set:     size(1e6, 2e9, func(c *Config) *int64 { return &c.TotalFileSize }),

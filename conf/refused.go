@@ -35,15 +35,13 @@ var refusedKeys = map[string]string{
 	"authorization_endpoint_bearer_token": "belongs to out_s3's blobs; remove it",
 
 	// a later version
-	"redaction_file":          notBuilt,
-	"redaction_hmac_key_file": notBuilt,
-	"dedup_window":            notBuilt,
-	"sse":                     notBuilt + "; the bucket's default encryption applies",
-	"sse_kms_key_id":          notBuilt + "; the bucket's default encryption applies",
-	"storage_class":           notBuilt + "; the bucket's lifecycle rules apply",
-	"object_lock_mode":        notBuilt + "; the bucket's default retention applies",
-	"object_lock_retention":   notBuilt + "; the bucket's default retention applies",
-	"metrics_listen":          notBuilt,
+	"dedup_window":          notBuilt,
+	"sse":                   notBuilt + "; the bucket's default encryption applies",
+	"sse_kms_key_id":        notBuilt + "; the bucket's default encryption applies",
+	"storage_class":         notBuilt + "; the bucket's lifecycle rules apply",
+	"object_lock_mode":      notBuilt + "; the bucket's default retention applies",
+	"object_lock_retention": notBuilt + "; the bucket's default retention applies",
+	"metrics_listen":        notBuilt,
 
 	// credentials have their own places
 	"access_key_id":         "credentials come from the AWS SDK's chain (environment, file, IRSA, Pod Identity); remove it",

@@ -17,14 +17,16 @@ import (
 // changes, so several flushes may use one Converter at the same time, each with
 // a Batch of its own.
 type Converter struct {
-	policy *Policy
+	policy    *Policy
+	redaction *Redaction
 }
 
-// New returns a Converter that lowers events by policy; nil keeps the recorded
-// levels, but for the caps that hold under every policy (see capLevel).
-func New(policy *Policy) *Converter {
+// New returns a Converter that lowers events by policy and then redacts what is
+// left. A nil policy keeps the recorded levels, but for the caps that hold under
+// every policy; a nil redaction removes nothing more.
+func New(policy *Policy, redaction *Redaction) *Converter {
 	silenceKlog() // requests are parsed without a policy too
-	return &Converter{policy: policy}
+	return &Converter{policy, redaction}
 }
 
 // Counts says what became of the events of a batch. Every event received is
@@ -133,13 +135,14 @@ func (c *Converter) keep(dst *Batch, raw []byte) error {
 	if err := dec.decode(raw); err != nil {
 		return err
 	}
-	d := c.policy.decide(&dec.Event)
+	d := c.policy.decide(&dec.Event, c.redaction)
 	if d.drop {
 		dst.counts.Received++
 		dst.counts.DroppedByPolicy++
 		return nil
 	}
-	if err := dec.applyLevel(d); err != nil {
+	dec.applyLevel(d)
+	if err := dec.transcode(c.redaction, d); err != nil {
 		return err
 	}
 	dst.event(&dec.Event)

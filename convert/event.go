@@ -108,6 +108,7 @@ type decoded struct {
 	ref            ObjectRef
 	status         ResponseStatus
 	others         others
+	redactor       redactor
 	bodies         []byte // the JSON that the Event's bodies point into
 }
 

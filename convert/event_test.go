@@ -403,6 +403,19 @@ func TestOfARepeatedKeyTheLastCounts(t *testing.T) {
 	}
 }
 
+func TestOfARepeatedNestedKeyTheLastCounts(t *testing.T) {
+	e := convertChunk(t, nil, record(t, anEvent(
+		"user", `{"username":"root","groups":["a","b"],"extra":{"k":["1"]},"username":"jane","groups":["c"],"extra":{"l":["2"]}}`,
+		"objectRef", `{"resource":"secrets","resource":"pods"}`,
+		"responseStatus", `{"code":200,"code":403}`))).one(t)
+	if want := (User{Username: "jane", Groups: []string{"c"}, Extra: []Extra{{"l", []string{"2"}}}}); !reflect.DeepEqual(e.User, want) {
+		t.Errorf("user %+v, want %+v", e.User, want)
+	}
+	if e.ObjectRef.Resource != "pods" || e.ResponseStatus.Code != 403 {
+		t.Errorf("resource %q, code %d", e.ObjectRef.Resource, e.ResponseStatus.Code)
+	}
+}
+
 func TestStatusCodesKeepZeroAndAbsentApart(t *testing.T) {
 	for status, want := range map[string]ResponseStatus{
 		`{}`:                   {},

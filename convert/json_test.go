@@ -161,6 +161,27 @@ func TestWhatJSONCannotHoldIsRejected(t *testing.T) {
 	}
 }
 
+// TestARejectedEventLeavesNothingToTheNext, which has none of what was wrong.
+func TestARejectedEventLeavesNothingToTheNext(t *testing.T) {
+	binary := []byte{0xc4, 0}
+	bare := anEvent("user", "", "objectRef", "", "responseStatus", "", "requestObject", "", "responseObject", "",
+		"annotations", "", "sourceIPs", "", "requestURI", `"/version"`)
+	want := convertChunk(t, nil, record(t, bare)).one(t)
+	status := packed(t, `{"code":500,"message":"m"}`)
+	for name, bad := range map[string][]byte{
+		"body":    withField(packed(t, anEvent("requestObject", "")), "requestObject", binary),
+		"answer":  withField(packed(t, anEvent("responseObject", "")), "responseObject", binary),
+		"novel":   withField(packed(t, anEvent()), "novel", binary),
+		"details": withField(packed(t, anEvent("responseStatus", "")), "responseStatus", withField(status, "details", binary)),
+		"field":   packed(t, anEvent("annotations", `{"a":"b","c":7}`)),
+	} {
+		c := convertChunk(t, nil, slices.Concat(entry(now, bad), record(t, bare)))
+		if len(c.Rejects) != 1 || len(c.Events) != 1 || !reflect.DeepEqual(c.Events[0], want) {
+			t.Errorf("after a bad %s: %+v, rejects %+v; want %+v", name, c.Events, c.Rejects, want)
+		}
+	}
+}
+
 // TestBodiesThatAreDroppedNeedNotBeJSON: what the level leaves away is not
 // transcoded, so it cannot cost the event.
 func TestBodiesThatAreDroppedNeedNotBeJSON(t *testing.T) {

@@ -32,9 +32,9 @@ func lower(a, b string) string {
 // Source: k8s.io/apiserver v0.37.2, pkg/admission/plugin/webhook/mutating/dispatcher.go.
 const patchAnnotations = "patch.webhook.admission.k8s.io/"
 
-// applyLevel writes the decided level into the event, leaves away what the level
-// does not record, and transcodes what stays.
-func (d *decoded) applyLevel(dec decision) error {
+// applyLevel writes the decided level into the event and leaves away what the
+// level does not record.
+func (d *decoded) applyLevel(dec decision) {
 	d.Level = dec.level
 	d.PolicyRule = dec.rule
 	if r, _ := rank(d.Level); r < 2 {
@@ -44,7 +44,6 @@ func (d *decoded) applyLevel(dec decision) error {
 	if r, _ := rank(d.Level); r < 3 {
 		d.responseObject = nil
 	}
-	return d.transcode(dec.omitManagedFields)
 }
 
 func withoutPatches(annotations []Annotation) []Annotation {
@@ -57,34 +56,23 @@ func withoutPatches(annotations []Annotation) []Annotation {
 	return kept
 }
 
-// transcode turns the msgpack of the bodies that are kept into JSON. The patch
-// of a patch request is not an object, so its managedFields stay, as upstream.
-func (d *decoded) transcode(omitManagedFields bool) error {
-	request, response := placeAny, placeAny
-	if omitManagedFields {
-		response = placeBody
-		if !d.isPatch {
-			request = placeBody
-		}
+// transcode turns the msgpack of what is kept into JSON, redacted on the way
+// unless redaction is nil.
+func (d *decoded) transcode(redaction *Redaction, dec decision) error {
+	write := d.plain(dec.omitManagedFields)
+	if redaction != nil {
+		x := &d.redactor
+		x.begin(redaction, dec.attrs, dec.omitManagedFields)
+		x.envelope(&d.Event, dec.attrs)
+		write = d.redacted
 	}
-	ends := [4]int{}
+	var ends [5]int
 	var err error
-	for i, part := range []struct {
-		raw []byte
-		at  place
-	}{{d.requestObject, request}, {d.responseObject, response}, {d.details, placeAny}} {
-		if part.raw != nil {
-			if d.bodies, _, err = appendJSON(d.bodies, part.raw, part.at, 0); err != nil {
-				return err
-			}
-		}
-		ends[i+1] = len(d.bodies)
-	}
-	othersEnd := len(d.bodies)
-	if len(d.others.fields) > 0 {
-		if d.bodies, err = d.others.appendJSON(d.bodies); err != nil {
+	for i, part := range [...]part{partRequest, partResponse, partDetails, partOthers} {
+		if d.bodies, err = write(d.bodies, part); err != nil {
 			return err
 		}
+		ends[i+1] = len(d.bodies)
 	}
 	// Only now: appending may have moved the buffer.
 	d.RequestObject = nonEmpty(d.bodies[ends[0]:ends[1]])
@@ -92,8 +80,67 @@ func (d *decoded) transcode(omitManagedFields bool) error {
 	if d.ResponseStatus != nil {
 		d.ResponseStatus.Details = nonEmpty(d.bodies[ends[2]:ends[3]])
 	}
-	d.OtherFields = nonEmpty(d.bodies[othersEnd:])
+	d.OtherFields = nonEmpty(d.bodies[ends[3]:ends[4]])
+	if redaction != nil {
+		d.Redactions = d.redactor.count
+	}
 	return nil
+}
+
+// part is one of the JSON texts of an event.
+type part int
+
+const (
+	partRequest part = iota
+	partResponse
+	partDetails
+	partOthers
+)
+
+// plain writes parts as they are. The patch of a patch request is not an object,
+// so its managedFields stay, as upstream.
+func (d *decoded) plain(omitManagedFields bool) func(dst []byte, p part) ([]byte, error) {
+	return func(dst []byte, p part) (_ []byte, err error) {
+		at := placeAny
+		if omitManagedFields && (p == partResponse || p == partRequest && !d.isPatch) {
+			at = placeBody
+		}
+		switch raw := [...][]byte{d.requestObject, d.responseObject, d.details, nil}[p]; {
+		case raw != nil:
+			dst, _, err = appendJSON(dst, raw, at, 0)
+		case p == partOthers && len(d.others.fields) > 0:
+			dst, err = d.others.appendJSON(dst, func(dst, _, raw []byte) ([]byte, error) {
+				dst, _, err := appendJSON(dst, raw, placeAny, 0)
+				return dst, err
+			})
+		}
+		return dst, err
+	}
+}
+
+// redacted writes parts through the redactor.
+func (d *decoded) redacted(dst []byte, p part) (_ []byte, err error) {
+	x := &d.redactor
+	switch {
+	case p == partRequest && d.requestObject != nil && d.isPatch:
+		return x.patch(dst, d.requestObject)
+	case p == partRequest && d.requestObject != nil:
+		return x.body(dst, d.requestObject)
+	case p == partResponse && d.responseObject != nil:
+		return x.body(dst, d.responseObject)
+	case p == partDetails && d.details != nil:
+		x.quotesValues = x.program.secret && mayQuote(d.status.Reason)
+		root := x.root()
+		dst, _, err = x.value(dst, d.details, x.step(&root, []byte("details")), 0)
+	case p == partOthers && len(d.others.fields) > 0 && x.rules.strict:
+		x.count += int32(len(d.others.fields)) // what this version does not know may hold anything
+	case p == partOthers && len(d.others.fields) > 0:
+		dst, err = d.others.appendJSON(dst, func(dst, key, raw []byte) ([]byte, error) {
+			dst, _, err := x.value(dst, raw, spot{secret: secretKey(key)}, 0)
+			return dst, err
+		})
+	}
+	return dst, err
 }
 
 // nonEmpty is b, or nil if there is nothing in it.

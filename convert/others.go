@@ -18,8 +18,8 @@ func (o *others) add(parent string, key, value []byte) {
 }
 
 // appendJSON appends one JSON object: top-level fields under their names, fields
-// of a known struct under the struct's name.
-func (o *others) appendJSON(dst []byte) ([]byte, error) {
+// of a known struct under the struct's name. value writes the fields' values.
+func (o *others) appendJSON(dst []byte, value func(dst, key, raw []byte) ([]byte, error)) ([]byte, error) {
 	dst = append(dst, '{')
 	first := true
 	comma := func() {
@@ -33,7 +33,7 @@ func (o *others) appendJSON(dst []byte) ([]byte, error) {
 	for i, f := range o.fields {
 		if f.parent == "" {
 			comma()
-			if dst, err = f.appendJSON(dst); err != nil {
+			if dst, err = f.appendJSON(dst, value); err != nil {
 				return dst, err
 			}
 			continue
@@ -53,7 +53,7 @@ func (o *others) appendJSON(dst []byte) ([]byte, error) {
 				dst = append(dst, ',')
 			}
 			inner = false
-			if dst, err = g.appendJSON(dst); err != nil {
+			if dst, err = g.appendJSON(dst, value); err != nil {
 				return dst, err
 			}
 		}
@@ -62,8 +62,6 @@ func (o *others) appendJSON(dst []byte) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-func (f otherField) appendJSON(dst []byte) ([]byte, error) {
-	dst = append(appendJSONString(dst, f.key), ':')
-	dst, _, err := appendJSON(dst, f.value, placeAny, 0)
-	return dst, err
+func (f otherField) appendJSON(dst []byte, value func(dst, key, raw []byte) ([]byte, error)) ([]byte, error) {
+	return value(append(appendJSONString(dst, f.key), ':'), f.key, f.value)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -29,6 +30,8 @@ type policyRule struct {
 	// level None can be told from a rule that does not match.
 	matches audit.PolicyRuleEvaluator
 	decides audit.PolicyRuleEvaluator
+	// named are the groups and resources that the rule names.
+	named []auditinternal.GroupResources
 }
 
 // newPolicy makes the evaluators. The constructor upstream changes the policy it
@@ -43,6 +46,7 @@ func newPolicy(p *auditinternal.Policy, digest string) *Policy {
 		result.rules = append(result.rules, policyRule{
 			matches: policy.NewPolicyRuleEvaluator(probe),
 			decides: policy.NewPolicyRuleEvaluator(alone),
+			named:   p.Rules[i].Resources,
 		})
 	}
 	return result
@@ -83,12 +87,14 @@ type decision struct {
 	omitManagedFields bool
 	unknown           bool // a level or a stage that this version does not know
 	contradicted      bool // the URI and the objectRef name different resources
+	// attrs is what the policy was matched on; nil where it could not be told.
+	attrs *authorizer.AttributesRecord
 }
 
 // decide finds the level at which e is archived: the lowest of the recorded one,
 // the policy's and the caps. What cannot be decided is kept at Metadata, neither
 // dropped nor with bodies. A nil Policy keeps the recorded level, under the caps.
-func (p *Policy) decide(e *Event) decision {
+func (p *Policy) decide(e *Event, redaction *Redaction) decision {
 	recorded := e.RecordedLevel
 	r, known := rank(recorded)
 	d := decision{rule: -1}
@@ -104,19 +110,35 @@ func (p *Policy) decide(e *Event) decision {
 		d.level = lower(recorded, LevelMetadata)
 		return d
 	}
-	d.level = lower(recorded, capLevel(attrs))
-	if p == nil {
-		return d
+	d.attrs = attrs
+	d.level = recorded
+	if p != nil {
+		config, rule := p.evaluate(attrs)
+		if config.Level == auditinternal.LevelNone || omits(config.OmitStages, e.Stage) {
+			d.drop = true
+			return d
+		}
+		d.rule = rule
+		d.level = lower(d.level, string(config.Level))
+		d.omitManagedFields = config.OmitManagedFields
 	}
-	config, rule := p.evaluate(attrs)
-	if config.Level == auditinternal.LevelNone || omits(config.OmitStages, e.Stage) {
-		d.drop = true
-		return d
-	}
-	d.rule = rule
-	d.level = lower(d.level, string(config.Level))
-	d.omitManagedFields = config.OmitManagedFields
+	d.level = lower(d.level, redaction.capLevel(attrs, p.names(d.rule, attrs)))
 	return d
+}
+
+// names tells whether a rule names the request's group and resource exactly. A
+// wildcard does not, nor does an omitted list: who means secrets says secrets.
+func (p *Policy) names(rule int32, a *authorizer.AttributesRecord) bool {
+	if p == nil || rule < 0 || !a.ResourceRequest {
+		return false
+	}
+	k := resourceKey{a.APIGroup, a.Resource, a.Subresource}
+	for _, named := range p.rules[rule].named {
+		if named.Group == k.group && slices.Contains(named.Resources, k.String()) {
+			return true
+		}
+	}
+	return false
 }
 
 func omits(stages []auditinternal.Stage, stage string) bool {
@@ -126,21 +148,6 @@ func omits(stages []auditinternal.Stage, stage string) bool {
 		}
 	}
 	return false
-}
-
-// capLevel caps the resources whose bodies are secrets by nature, whatever the
-// policy says.
-func capLevel(a *authorizer.AttributesRecord) string {
-	if !a.ResourceRequest {
-		return LevelRequestResponse
-	}
-	switch {
-	case a.APIGroup == "" && (a.Resource == "secrets" || a.Resource == "configmaps"),
-		a.APIGroup == "" && a.Resource == "serviceaccounts" && a.Subresource == "token",
-		a.APIGroup == "authentication.k8s.io" && a.Resource == "tokenreviews":
-		return LevelMetadata
-	}
-	return LevelRequestResponse
 }
 
 // listOptions are the query parameters that upstream decodes when it looks for a

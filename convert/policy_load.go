@@ -68,7 +68,7 @@ func oneDocument(data []byte, what string) (*yaml.Node, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("yaml: line %d: a second YAML document begins; the API server would read the first alone, so keep one", second.Line)
+	return nil, fmt.Errorf("yaml: line %d: a second YAML document begins; only one is read, so keep one", second.Line)
 }
 
 // wrongType checks what the decoder takes for granted when it is absent, and

@@ -329,6 +329,7 @@ func TestManagedFieldsAreOmittedWhereUpstreamOmitsThem(t *testing.T) {
 		{"root", `{"managedFields":[1]}`, ``},
 		{"in data", `{"data":{"metadata":` + managed + `}}`, ``},
 		{"list in a list", `{"items":[{"items":[{"metadata":` + managed + `}]}]}`, ``},
+		{"cells of a row", `{"rows":[{"cells":{"metadata":` + managed + `}}]}`, ``},
 		{"rows without object", `{"rows":[{"metadata":` + managed + `}]}`, ``},
 		{"array", `[{"metadata":` + managed + `}]`, ``},
 		{"items as a map", `{"items":{"a":{"metadata":` + managed + `}}}`, ``},

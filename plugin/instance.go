@@ -44,6 +44,10 @@ func start(get func(string) string) (*instance, error) {
 			problems = append(problems, conf.Problem{Key: "policy_file", Value: c.PolicyFile, Allowed: "must be a valid audit.k8s.io/v1 Policy: " + err.Error()})
 		}
 	}
+	redaction, err := loadRedaction(c)
+	if err != nil {
+		problems = append(problems, conf.Problem{Key: "redaction_file", Value: c.RedactionFile, Allowed: err.Error()})
+	}
 	store, err := sink.NewS3(context.Background(), c)
 	var more conf.Problems
 	if errors.As(err, &more) {
@@ -54,7 +58,7 @@ func start(get func(string) string) (*instance, error) {
 	err = nil
 	var out *sink.Sink
 	if len(problems) == 0 {
-		out, err = sink.Open(sinkOptions(c, policy, log), store)
+		out, err = sink.Open(sinkOptions(c, policy, redaction, log), store)
 	} else if c.StoreDir != "" {
 		err = sink.Probe(c.StoreDir)
 	}
@@ -67,11 +71,12 @@ func start(get func(string) string) (*instance, error) {
 		}
 		return nil, fmt.Errorf("%d configuration problem(s), listed above", len(problems))
 	}
-	log.Info("started", "policy_rules", policy.Rules(), "policy_sha256", policy.Digest())
+	log.Info("started", "policy_rules", policy.Rules(), "policy_sha256", policy.Digest(),
+		"redaction", redaction.Mode(), "redaction_rules", redaction.Rules())
 	if policy == nil {
 		log.Warn("policy_file is none: every event is archived at its recorded level")
 	}
-	in := &instance{conf: c, log: log, converter: convert.New(policy), sink: out}
+	in := &instance{conf: c, log: log, converter: convert.New(policy, redaction), sink: out}
 	in.batches.New = func() any { return new(convert.Batch) }
 	return in, nil
 }
@@ -84,12 +89,34 @@ func loadPolicy(file string) (*convert.Policy, error) {
 	return convert.LoadPolicy(file, data)
 }
 
-func sinkOptions(c conf.Config, policy *convert.Policy, log *logger) sink.Options {
+// loadRedaction reads the rules and the key. The mode was checked by conf; one
+// that was refused there loads nothing here.
+func loadRedaction(c conf.Config) (*convert.Redaction, error) {
+	if c.Redaction == "" {
+		return nil, nil
+	}
+	var rules, key []byte
+	var err error
+	if c.RedactionFile != "" {
+		if rules, err = os.ReadFile(c.RedactionFile); err != nil {
+			return nil, err
+		}
+	}
+	if c.RedactionHMACKeyFile != "" {
+		if key, err = os.ReadFile(c.RedactionHMACKeyFile); err != nil {
+			return nil, err
+		}
+	}
+	return convert.LoadRedaction(c.Redaction, c.RedactionFile, rules, key)
+}
+
+func sinkOptions(c conf.Config, policy *convert.Policy, redaction *convert.Redaction, log *logger) sink.Options {
 	return sink.Options{
 		StoreDir: c.StoreDir, Limit: c.StoreDirLimitSize, SegmentSize: c.TotalFileSize,
 		UploadTimeout: c.UploadTimeout, Log: log.Logger,
 		Frozen: convert.Frozen{Plugin: version, Schema: convert.SchemaVersion, Bucket: c.Bucket,
-			Prefix: c.Prefix, Cluster: c.Cluster, PolicyDigest: policy.Digest(), Redaction: c.Redaction},
+			Prefix: c.Prefix, Cluster: c.Cluster, PolicyDigest: policy.Digest(),
+			Redaction: redaction.Mode(), RedactionDigest: redaction.Digest()},
 	}
 }
 

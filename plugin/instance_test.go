@@ -152,7 +152,7 @@ func TestWrongConfigurationListsEveryProblemAtOnce(t *testing.T) {
 	mustStart(t, held)
 	before := log()
 
-	in, err := start(section{"bucket": "Audit", "policy_file": policy, "store_dir": held["store_dir"], "upload_timeout": "soon",
+	in, err := start(section{"bucket": "Audit", "policy_file": policy, "store_dir": held["store_dir"], "upload_timeout": "soon", "redaction": "sometimes",
 		"compression": "gzip", "buket": "audit", "external_id": "hunter2", "aws_secret_access_key": "hunter2"}.get)
 	if err == nil || in != nil {
 		t.Fatalf("started with %v, error %v", in, err)

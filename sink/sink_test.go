@@ -142,7 +142,7 @@ func batch(t *testing.T, auditIDs ...string) *convert.Batch {
 	}
 	b := new(convert.Batch)
 	b.Reset(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC))
-	if err := convert.New(nil).Convert(b, "audit", chunk); err != nil {
+	if err := convert.New(nil, nil).Convert(b, "audit", chunk); err != nil {
 		t.Fatal(err)
 	}
 	if c := b.Counts(); c.Archived != int64(len(auditIDs)) {
@@ -312,7 +312,7 @@ func TestObjectsAlreadyPutAreNotPutAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(convert.New(nil).Convert(b, "audit", chunk), s.Append(b)); err != nil {
+	if err := errors.Join(convert.New(nil, nil).Convert(b, "audit", chunk), s.Append(b)); err != nil {
 		t.Fatal(err)
 	}
 	drain(t, s)

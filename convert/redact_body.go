@@ -1,0 +1,479 @@
+package convert
+
+import (
+	"math/bits"
+
+	"github.com/tinylib/msgp/msgp"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+)
+
+// redactor transcodes the bodies of one event to JSON and replaces what the rules
+// say, in one pass over the msgpack. It belongs to one Batch and is used again.
+type redactor struct {
+	rules   *Redaction
+	program *program
+	scope   scope
+	count   int32
+	// omitManagedFields as in appendJSON.
+	omitManagedFields bool
+	// quotesValues: the response is an error that may quote a secret.
+	quotesValues bool
+
+	// names caches secretKey: the same few keys come over and over.
+	names map[string]bool
+	path  [][]byte // keys from the object's root, for markers with a MAC
+	spans []span
+	text  []byte // a string while its parts are replaced
+}
+
+// spot is a place in a body, and all that was decided on the way there.
+type spot struct {
+	place  place
+	states states
+	action string // what a rule said of a place above; "" for nothing
+	// secret: a key above names a secret.
+	secret bool
+}
+
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// begin sets the redactor up for an event. Which resource it is about is told by
+// the URI: the items of a list may lack a kind, and objectRef is not to be trusted.
+func (x *redactor) begin(r *Redaction, attrs *authorizer.AttributesRecord, omitManagedFields bool) {
+	x.rules, x.scope = r, scope{}
+	k := resourceKey{}
+	if attrs != nil {
+		k = resourceKey{attrs.APIGroup, attrs.Resource, attrs.Subresource}
+		x.scope = scope{attrs.APIGroup, attrs.Resource, attrs.Namespace, attrs.Name}
+	}
+	x.program = r.programOf(k)
+	x.omitManagedFields = omitManagedFields
+	x.count, x.quotesValues, x.path = 0, false, x.path[:0]
+}
+
+// kept is what the next chunk's redactor may use again: nothing that points into
+// the chunk.
+func (x *redactor) kept() redactor {
+	return redactor{names: x.names, spans: x.spans, text: shrunk(x.text)}
+}
+
+func (x *redactor) root() spot {
+	return spot{place: placeBody, states: x.program.matcher.start}
+}
+
+// body transcodes a whole body.
+func (x *redactor) body(dst, raw []byte) ([]byte, error) {
+	at := x.root()
+	switch msgp.NextType(raw) {
+	case msgp.MapType:
+		x.quotesValues = x.program.secret && isTellingStatus(raw)
+	case msgp.ArrayType, msgp.NilType:
+	default:
+		// A body that is no document: no rule knows what it holds.
+		return x.replace(dst, raw)
+	}
+	if x.program.secret && msgp.NextType(raw) == msgp.ArrayType {
+		at.action = actionReplace
+	}
+	dst, _, err := x.value(dst, raw, at, 0)
+	return dst, err
+}
+
+// value transcodes the value at the head of b.
+func (x *redactor) value(dst, b []byte, at spot, depth int) (out, rest []byte, err error) {
+	if depth > maxDepth {
+		return dst, b, reasonError(ReasonTooDeep)
+	}
+	if at.action == actionKeep {
+		return appendJSON(dst, b, x.managed(at.place), depth)
+	}
+	switch msgp.NextType(b) {
+	case msgp.MapType:
+		return x.object(dst, b, at, depth)
+	case msgp.ArrayType:
+		return x.array(dst, b, at, depth)
+	case msgp.NilType:
+		return appendJSON(dst, b, placeAny, depth)
+	}
+	if at.action != "" {
+		if rest, err = skip(b); err != nil {
+			return dst, b, err
+		}
+		dst, err = x.replace(dst, b[:len(b)-len(rest)])
+		return dst, rest, err
+	}
+	if msgp.NextType(b) != msgp.StrType {
+		return appendJSON(dst, b, placeAny, depth)
+	}
+	s, rest, err := msgp.ReadStringZC(b)
+	if err != nil {
+		return dst, b, err
+	}
+	if at.secret && len(s) > 0 {
+		return x.appendMarker(dst, s), rest, nil
+	}
+	return x.appendText(dst, s), rest, nil
+}
+
+// managed is the place if managedFields are to be left away there.
+func (x *redactor) managed(p place) place {
+	if x.omitManagedFields {
+		return p
+	}
+	return placeAny
+}
+
+func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, error) {
+	whole := b
+	n, b, err := msgp.ReadMapHeaderBytes(b)
+	if err != nil {
+		return dst, b, err
+	}
+	if at.place == placeObject || at.place == placeBody {
+		defer x.enter(whole)()
+	}
+	dst = append(dst, '{')
+	first := true
+	for range n {
+		if msgp.NextType(b) != msgp.StrType {
+			return dst, b, reasonError(ReasonNotJSON)
+		}
+		var key []byte
+		if key, b, err = msgp.ReadStringZC(b); err != nil {
+			return dst, b, err
+		}
+		inner := x.step(&at, key)
+		if inner.action == actionRemove || x.omitManagedFields && at.place == placeMetadata && string(key) == "managedFields" {
+			if inner.action == actionRemove {
+				x.count++
+			}
+			if b, err = skip(b); err != nil {
+				return dst, b, err
+			}
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(appendJSONString(dst, key), ':')
+		x.push(key)
+		if msgp.NextType(b) == msgp.StrType && inner.action == "" {
+			dst, b, err = x.named(dst, b, whole, key, inner, depth)
+		} else {
+			dst, b, err = x.value(dst, b, inner, depth+1)
+		}
+		if err != nil {
+			return dst, b, err
+		}
+		x.pop()
+	}
+	return append(dst, '}'), b, nil
+}
+
+// named transcodes a string under a key of which more can be said than by the
+// rules: what kubectl last applied, and the value of a pair of name and value.
+func (x *redactor) named(dst, b, whole, key []byte, at spot, depth int) ([]byte, []byte, error) {
+	switch string(key) {
+	case lastApplied:
+		s, rest, err := msgp.ReadStringZC(b)
+		if err != nil {
+			return dst, b, err
+		}
+		return x.document(dst, s, depth), rest, nil
+	case "value":
+		for _, sibling := range [...]string{"name", "key"} {
+			if name := stringAt(whole, sibling); name != nil && secretKey(name) {
+				at.secret = true
+			}
+		}
+	}
+	return x.value(dst, b, at, depth+1)
+}
+
+// document transcodes JSON inside a string: the same rules apply to it from its
+// root. What does not parse is replaced whole.
+func (x *redactor) document(dst, s []byte, depth int) []byte {
+	if isMarker(s) {
+		return appendJSONString(dst, s)
+	}
+	packed, err := AppendMsgpack(nil, trimNewline(s))
+	if err != nil || msgp.NextType(packed) != msgp.MapType {
+		return x.appendMarker(dst, s)
+	}
+	path, count := x.path, x.count
+	x.path = nil
+	inner, _, err := x.value(nil, packed, x.root(), depth+1)
+	x.path = path
+	if err != nil {
+		x.count = count
+		return x.appendMarker(dst, s)
+	}
+	if x.count == count {
+		return appendJSONString(dst, s) // nothing in it was touched: as it was
+	}
+	return appendJSONString(dst, inner)
+}
+
+func trimNewline(s []byte) []byte {
+	if n := len(s); n > 0 && s[n-1] == '\n' {
+		return s[:n-1]
+	}
+	return s
+}
+
+func (x *redactor) array(dst, b []byte, at spot, depth int) ([]byte, []byte, error) {
+	n, b, err := msgp.ReadArrayHeaderBytes(b)
+	if err != nil {
+		return dst, b, err
+	}
+	inner := x.step(&at, nil)
+	dst = append(dst, '[')
+	flagged := false // the element before is a flag whose value comes next
+	for i := range n {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		element := inner
+		s, isString := stringOf(b)
+		if isString && element.action == "" {
+			element.secret = element.secret || flagged && !isFlag(s)
+			flagged = isFlag(s) && secretFlag(s)
+		}
+		x.push(nil)
+		if dst, b, err = x.value(dst, b, element, depth+1); err != nil {
+			return dst, b, err
+		}
+		x.pop()
+	}
+	return append(dst, ']'), b, nil
+}
+
+// isFlag tells whether an argument is a flag.
+func isFlag(s []byte) bool { return len(s) > 1 && s[0] == '-' }
+
+// secretFlag tells whether a flag without a value takes a secret as the next
+// argument.
+func secretFlag(s []byte) bool {
+	for len(s) > 0 && s[0] == '-' {
+		s = s[1:]
+	}
+	for _, c := range s {
+		if c == '=' || c == ' ' {
+			return false
+		}
+	}
+	return secretKey(s)
+}
+
+// step walks on to the value under key, or to an element if key is nil.
+func (x *redactor) step(at *spot, key []byte) spot {
+	inner := spot{action: at.action}
+	if key == nil {
+		inner.place, inner.secret = at.place.element(), at.secret
+	} else {
+		inner.place = at.place.within(key)
+		inner.secret = at.secret && !isReferenceKey(key) || x.namesSecret(key)
+	}
+	m := &x.program.matcher
+	accepted := -1
+	for word := range m.size {
+		for set := at.states[word]; set != 0; set &= set - 1 {
+			i := word*64 + bits.TrailingZeros64(set)
+			rule := m.next(&inner.states, i, key)
+			if rule > accepted && x.applies(rule) {
+				accepted = rule
+			}
+		}
+	}
+	if accepted >= 0 {
+		inner.action = x.program.rules[accepted].Action
+	}
+	if inner.place == placeObject {
+		// An item of a list, or a row's object: paths begin anew here.
+		for word := range m.size {
+			inner.states[word] |= m.start[word]
+		}
+	}
+	return inner
+}
+
+// namesSecret tells whether string values under key are secrets. In a schema the
+// keys are names of fields, and what stands under them is no value.
+func (x *redactor) namesSecret(key []byte) bool {
+	secret, known := x.names[string(key)]
+	if !known {
+		secret = secretKey(key)
+		if x.names == nil || len(x.names) >= maxNames {
+			x.names = make(map[string]bool, 256)
+		}
+		x.names[string(key)] = secret
+	}
+	return secret && x.scope.resource != "customresourcedefinitions"
+}
+
+// maxNames bounds the cache, since keys come from the input.
+const maxNames = 4096
+
+// isReferenceKey tells whether a key below one that names a secret leads to what
+// identifies it rather than to the secret itself.
+func isReferenceKey(key []byte) bool {
+	switch string(key) {
+	case "name", "namespace", "kind", "apiVersion", "apiGroup", "key", "uid", "resourceVersion":
+		return true
+	}
+	return false
+}
+
+// applies tells whether a rule's conditions hold for the object at hand.
+func (x *redactor) applies(rule int) bool {
+	r := &x.program.rules[rule]
+	if r.onlyErrors {
+		return x.quotesValues
+	}
+	return (r.Name == "" || r.Name == x.scope.name) && (r.Namespace == "" || r.Namespace == x.scope.namespace)
+}
+
+// enter notes whose values follow, and returns what to do behind them.
+func (x *redactor) enter(object []byte) (leave func()) {
+	if !x.program.named && x.rules.key == nil {
+		return func() {}
+	}
+	before, path := x.scope, x.path
+	if metadata := valueAt(object, "metadata"); metadata != nil {
+		if name := stringAt(metadata, "name"); name != nil {
+			x.scope.name = validText(name)
+		}
+		if namespace := stringAt(metadata, "namespace"); namespace != nil {
+			x.scope.namespace = validText(namespace)
+		}
+	}
+	x.path = nil
+	return func() { x.scope, x.path = before, path }
+}
+
+func (x *redactor) push(key []byte) {
+	if x.rules.key != nil {
+		x.path = append(x.path, key)
+	}
+}
+
+func (x *redactor) pop() {
+	if x.rules.key != nil {
+		x.path = x.path[:len(x.path)-1]
+	}
+}
+
+// replace writes a marker for a value of any type; a map or an array only where
+// it stands for a whole body.
+func (x *redactor) replace(dst, raw []byte) ([]byte, error) {
+	if s, ok := stringOf(raw); ok {
+		return x.appendMarker(dst, s), nil
+	}
+	text, _, err := appendJSON(nil, raw, placeAny, 0)
+	if err != nil {
+		return dst, err
+	}
+	return x.appendMarker(dst, text), nil
+}
+
+// appendMarker writes the marker for a value as a JSON string, unless the value
+// is one already.
+func (x *redactor) appendMarker(dst, value []byte) []byte {
+	if isMarker(value) {
+		return appendJSONString(dst, value)
+	}
+	x.count++
+	dst = append(dst, '"')
+	dst = x.rules.key.appendMarker(dst, x.scope, x.path, value)
+	return append(dst, '"')
+}
+
+// appendText writes a string with its secret-looking parts replaced.
+func (x *redactor) appendText(dst, s []byte) []byte {
+	x.spans = secretSpans(x.spans[:0], s)
+	if len(x.spans) == 0 {
+		return appendJSONString(dst, s)
+	}
+	x.text = x.replaceSpans(x.text[:0], s)
+	return appendJSONString(dst, x.text)
+}
+
+// replaceSpans appends s with a marker in place of each of x.spans.
+func (x *redactor) replaceSpans(dst, s []byte) []byte {
+	end := 0
+	for _, span := range x.spans {
+		dst = append(dst, s[end:span.from]...)
+		dst = x.rules.key.appendMarker(dst, x.scope, x.path, s[span.from:span.to])
+		end = span.to
+		x.count++
+	}
+	return append(dst, s[end:]...)
+}
+
+// textOf is s with its secret-looking parts replaced.
+func (x *redactor) textOf(s string) string {
+	x.spans = secretSpans(x.spans[:0], bytesOf(s))
+	if len(x.spans) == 0 {
+		return s
+	}
+	return string(x.replaceSpans(nil, bytesOf(s)))
+}
+
+// markerFor is the marker for a string outside the bodies; where says which one.
+func (x *redactor) markerFor(where, s string) string {
+	if s == "" || isMarker(bytesOf(s)) {
+		return s
+	}
+	x.count++
+	return string(x.rules.key.appendMarker(nil, x.scope, [][]byte{bytesOf(where)}, bytesOf(s)))
+}
+
+// isTellingStatus tells whether a body is a Status whose messages may quote what
+// was sent. The API server's own refusals do not.
+func isTellingStatus(raw []byte) bool {
+	return string(stringAt(raw, "kind")) == "Status" && mayQuote(string(stringAt(raw, "reason")))
+}
+
+func mayQuote(reason string) bool {
+	switch reason {
+	case "Forbidden", "NotFound", "Conflict", "AlreadyExists":
+		return false
+	}
+	return true
+}
+
+// valueAt is the value under key of a map; nil if there is none.
+func valueAt(b []byte, key string) []byte {
+	n, b, err := msgp.ReadMapHeaderBytes(b)
+	if err != nil {
+		return nil
+	}
+	for range n {
+		k, value, err := msgp.ReadMapKeyZC(b)
+		if err != nil {
+			return nil
+		}
+		if string(k) == key {
+			return value
+		}
+		if b, err = skip(value); err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// stringAt is the string under key of a map; nil if there is none.
+func stringAt(b []byte, key string) []byte {
+	s, _ := stringOf(valueAt(b, key))
+	return s
+}
+
+func stringOf(b []byte) (s []byte, ok bool) {
+	if msgp.NextType(b) != msgp.StrType {
+		return nil, false
+	}
+	s, _, err := msgp.ReadStringZC(b)
+	return s, err == nil
+}

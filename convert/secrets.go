@@ -1,0 +1,360 @@
+package convert
+
+import (
+	"bytes"
+	"encoding/base64"
+)
+
+// span is a range of bytes, to excluded.
+type span struct{ from, to int }
+
+// secretSpans appends the parts of a text that look like secrets, in order and
+// apart from each other: only the secret itself, not the name before it. It looks
+// at each byte a bounded number of times.
+//
+// It is made for text that people and programs write into fields that are not
+// meant for secrets: commands, messages, annotations. SecretExamples in the tests
+// shows what it takes and what it leaves.
+func secretSpans(dst []span, s []byte) []span {
+	end := 0 // of the last span
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if !triggers[c] {
+			continue
+		}
+		found, ok := span{}, false
+		switch {
+		case c == '=' || c == ':':
+			found, ok = assigned(s, i, end)
+		case i > 0 && isWord(s[i-1]):
+			continue // not the start of anything
+		case c == '-':
+			found, ok = dashed(s, i)
+		case c == 'B' || c == 'b':
+			found, ok = scheme(s, i)
+		case c == 'e':
+			found, ok = jwt(s, i)
+		default:
+			found, ok = prefixed(s, i)
+		}
+		if !ok || found.from < end || found.to <= found.from || isMarker(s[found.from:found.to]) {
+			continue
+		}
+		dst = append(dst, found)
+		end = found.to
+		i = max(i, end-1)
+	}
+	return dst
+}
+
+// triggers are the bytes at which something can begin.
+var triggers = func() (t [256]bool) {
+	for _, c := range []byte("=:-Bbe") {
+		t[c] = true
+	}
+	for _, p := range tokenPrefixes {
+		t[p.prefix[0]] = true
+	}
+	return t
+}()
+
+// tokenPrefix is a kind of token that says what it is.
+type tokenPrefix struct {
+	prefix string
+	least  int // bytes behind the prefix
+}
+
+// tokenPrefixes are published by who issues them.
+var tokenPrefixes = []tokenPrefix{
+	{"AKIA", 16}, {"ASIA", 16}, // AWS access key ids
+	{"AIza", 30},  // Google API key
+	{"ya29.", 20}, // Google OAuth
+	{"ghp_", 20}, {"gho_", 20}, {"ghu_", 20}, {"ghs_", 20}, {"ghr_", 20}, {"github_pat_", 20},
+	{"glpat-", 16},                                                            // GitLab
+	{"xoxb-", 10}, {"xoxp-", 10}, {"xoxa-", 10}, {"xoxr-", 10}, {"xoxs-", 10}, // Slack
+	{"sk_live_", 10}, {"rk_live_", 10}, // Stripe
+	{"npm_", 30}, {"pypi-", 40},
+	{"hvs.", 20}, {"hvb.", 20}, // Vault
+	{"SG.", 40},     // SendGrid
+	{"dop_v1_", 40}, // DigitalOcean
+	{"sha256~", 30}, // OpenShift OAuth
+	{"dckr_pat_", 20},
+}
+
+func prefixed(s []byte, i int) (span, bool) {
+	for _, p := range tokenPrefixes {
+		if !bytes.HasPrefix(s[i:], []byte(p.prefix)) {
+			continue
+		}
+		if end := run(s, i, isTokenByte); end-i >= len(p.prefix)+p.least {
+			return span{i, end}, true
+		}
+	}
+	return span{}, false
+}
+
+// jwt finds three parts in base64url, the first of which is a JSON object.
+func jwt(s []byte, i int) (span, bool) {
+	if !bytes.HasPrefix(s[i:], []byte("eyJ")) {
+		return span{}, false
+	}
+	end := i
+	for part := range 3 {
+		start := end
+		end = run(s, end, isBase64URL)
+		if part < 2 && (end-start < 4 || end >= len(s) || s[end] != '.') {
+			return span{}, false
+		}
+		if part < 2 {
+			end++
+		}
+	}
+	return span{i, end}, true
+}
+
+// scheme finds the credentials of HTTP's Bearer and Basic.
+func scheme(s []byte, i int) (span, bool) {
+	rest := s[i:]
+	switch {
+	case hasPrefixFold(rest, "bearer"):
+		i += len("bearer")
+	case hasPrefixFold(rest, "basic"):
+		i += len("basic")
+	default:
+		return span{}, false
+	}
+	start := run(s, i, isBlank)
+	end := run(s, start, isCredentialByte)
+	if start == i || end-start < 8 || !mixed(s[start:end]) {
+		return span{}, false
+	}
+	if len(rest) > 1 && rest[1]|0x20 == 'a' { // basic: user and password in base64
+		plain, err := base64.RawStdEncoding.DecodeString(string(bytes.TrimRight(s[start:end], "=")))
+		if err != nil || !bytes.ContainsRune(plain, ':') {
+			return span{}, false
+		}
+	}
+	return span{start, end}, true
+}
+
+// mixed tells words from credentials: not only lower-case letters.
+func mixed(s []byte) bool {
+	for _, c := range s {
+		if !isLower(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// dashed finds a private key in PEM, or a flag whose value is the next word.
+func dashed(s []byte, i int) (span, bool) {
+	if i > 0 && s[i-1] == '-' {
+		return span{}, false
+	}
+	if bytes.HasPrefix(s[i:], []byte("-----BEGIN ")) {
+		return pem(s, i)
+	}
+	name := i + 1
+	if name < len(s) && s[name] == '-' {
+		name++
+	}
+	end := run(s, name, isNameByte)
+	value := run(s, end, isBlank)
+	if value == end || value >= len(s) || s[value] == '-' {
+		return span{}, false
+	}
+	flag := s[name:end]
+	switch {
+	case name == i+1 && string(flag) == "p" && bytes.HasSuffix(bytes.TrimRight(s[:i], " "), []byte("sshpass")):
+		return valueAfter(s, value)
+	case (string(flag) == "u" || string(flag) == "user" || string(flag) == "proxy-user") && bytes.Contains(s[max(0, i-256):i], []byte("curl")):
+		v, ok := valueAfter(s, value)
+		colon := bytes.IndexByte(s[v.from:v.to], ':')
+		return span{v.from + colon + 1, v.to}, ok && colon >= 0
+	case secretKey(flag):
+		return valueAfter(s, value)
+	}
+	return span{}, false
+}
+
+// pem finds a private key, whole; certificates and public keys are evidence.
+func pem(s []byte, i int) (span, bool) {
+	const begin, private, end = "-----BEGIN ", "PRIVATE KEY-----", "-----END "
+	line := s[i+len(begin) : min(len(s), i+len(begin)+64)]
+	if !bytes.Contains(line, []byte(private)) {
+		return span{}, false
+	}
+	at := bytes.Index(s[i+len(begin):], []byte(end))
+	if at < 0 {
+		return span{i, len(s)}, true
+	}
+	at += i + len(begin) + len(end)
+	if close := bytes.Index(s[at:min(len(s), at+64)], []byte("-----")); close >= 0 {
+		return span{i, at + close + 5}, true
+	}
+	return span{i, len(s)}, true
+}
+
+// assigned finds the value behind = or :, if what stands before it names a
+// secret, and the password in a URL.
+func assigned(s []byte, i, after int) (span, bool) {
+	if s[i] == ':' && bytes.HasPrefix(s[i:], []byte("://")) {
+		return userinfo(s, i+3)
+	}
+	// The name, and whether it was quoted: "password": or \"password\":.
+	nameEnd := i
+	for nameEnd > after && isBlank(s[nameEnd-1]) && i-nameEnd < 4 {
+		nameEnd--
+	}
+	quoted := false
+	for nameEnd > after && (s[nameEnd-1] == '"' || s[nameEnd-1] == '\'' || s[nameEnd-1] == '\\') {
+		nameEnd--
+		quoted = true
+	}
+	if nameEnd != i && !quoted {
+		return span{}, false // `name = value` is too common a way to compare
+	}
+	name := nameEnd
+	for name > after && isNameByte(s[name-1]) && nameEnd-name < 128 {
+		name--
+	}
+	// A path before the last dot or slash is no part of the name.
+	key := bytes.TrimLeft(s[name:nameEnd], "-")
+	if !secretKey(key) && (string(bytes.ToLower(key)) != "sig" || s[i] != '=') {
+		return span{}, false
+	}
+	value := run(s, i+1, isBlank)
+	if s[i] == '=' && value != i+1 {
+		return span{}, false // an empty value
+	}
+	found, ok := valueAfter(s, value)
+	if !ok || s[i] == '=' || quoted {
+		return found, ok
+	}
+	// `password: x` without quotes is YAML only at the start of a line; elsewhere
+	// it is prose, as is a plain word.
+	lineStart := bytes.TrimRight(s[:name], " -")
+	if len(lineStart) > 0 && lineStart[len(lineStart)-1] != '\n' && !bytes.HasSuffix(lineStart, []byte(`\n`)) {
+		return span{}, false
+	}
+	return found, mixed(s[found.from:found.to]) && oneWord(s, found.to)
+}
+
+// oneWord tells whether a line ends at i.
+func oneWord(s []byte, i int) bool {
+	return i >= len(s) || s[i] == '\n' || s[i] == '\r' || s[i] == '\\' || s[i] == '"'
+}
+
+// userinfo finds the password of a URL, or a token in place of the user.
+func userinfo(s []byte, i int) (span, bool) {
+	end := i
+	at := -1
+	for ; end < len(s) && end-i < 1024; end++ {
+		c := s[end]
+		if c == '@' {
+			at = end
+		}
+		if c == '/' || c == '?' || c == '#' || c == '"' || c == '\'' || c == '\\' || c <= ' ' {
+			break
+		}
+	}
+	if at <= i {
+		return span{}, false
+	}
+	if colon := bytes.IndexByte(s[i:at], ':'); colon >= 0 {
+		v := span{i + colon + 1, at}
+		return v, !isReference(s[v.from:v.to])
+	}
+	return span{i, at}, at-i >= 16 && bytes.ContainsAny(s[i:at], "0123456789")
+}
+
+// valueAfter is the value that begins at i: quoted, or up to where a shell, a
+// query or a list would end it.
+func valueAfter(s []byte, i int) (span, bool) {
+	from := i
+	for from < len(s) && s[from] == '\\' {
+		from++
+	}
+	if from < len(s) && (s[from] == '"' || s[from] == '\'') {
+		quote := s[from]
+		from++
+		to := from
+		for to < len(s) && s[to] != quote {
+			if s[to] == '\\' && to+1 < len(s) && s[to+1] != quote {
+				to++ // an escape inside the value
+			}
+			to++
+		}
+		to = min(to, len(s))
+		for to > from && s[to-1] == '\\' {
+			to--
+		}
+		return keepable(s, from, to)
+	}
+	if bytes.HasPrefix(s[i:], []byte("[REDACTED")) {
+		return span{}, false // redacted before
+	}
+	to := i
+	if bytes.HasPrefix(s[i:], []byte("$(")) || bytes.HasPrefix(s[i:], []byte("${")) {
+		to = run(s, i+2, isWord) + 1 // a reference, with its closing bracket
+	}
+	for to < len(s) && !endsValue(s[to]) {
+		to++
+	}
+	return keepable(s, i, min(to, len(s)))
+}
+
+// keepable refuses what is no secret although it stands in the place of one.
+func keepable(s []byte, from, to int) (span, bool) {
+	v := s[from:to]
+	switch string(v) {
+	case "", "true", "false", "null", "none", "nil", "yes", "no":
+		return span{}, false
+	}
+	return span{from, to}, !isMarker(v) && !isReference(v)
+}
+
+// isReference: $NAME, ${NAME} and $(NAME) lead to a value and are none.
+func isReference(v []byte) bool {
+	if len(v) < 2 || v[0] != '$' {
+		return false
+	}
+	v = v[1:]
+	if v[0] == '{' && v[len(v)-1] == '}' || v[0] == '(' && v[len(v)-1] == ')' {
+		v = v[1 : len(v)-1]
+	}
+	return run(v, 0, isWord) == len(v)
+}
+
+func endsValue(c byte) bool {
+	switch c {
+	case ' ', '\t', '\n', '\r', '"', '\'', '&', ';', ',', ')', '}', ']', '|', '>', '<', '\\', '`':
+		return true
+	}
+	return false
+}
+
+// run is the first index from i on whose byte is not ok.
+func run(s []byte, i int, ok func(byte) bool) int {
+	for i < len(s) && ok(s[i]) {
+		i++
+	}
+	return i
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+func isWord(c byte) bool  { return isUpper(c) || isLower(c) || isDigit(c) || c == '_' }
+
+func isNameByte(c byte) bool  { return isWord(c) || c == '-' || c == '.' }
+func isBase64URL(c byte) bool { return isWord(c) || c == '-' }
+func isTokenByte(c byte) bool { return isWord(c) || c == '-' || c == '.' }
+
+// isCredentialByte is a token68 of RFC 9110.
+func isCredentialByte(c byte) bool {
+	return isWord(c) || c == '-' || c == '.' || c == '~' || c == '+' || c == '/' || c == '='
+}
+
+func hasPrefixFold(s []byte, prefix string) bool {
+	return len(s) >= len(prefix) && bytes.EqualFold(s[:len(prefix)], []byte(prefix))
+}
