@@ -184,14 +184,14 @@ func TestGarbageAfterARecordCostsOnlyItself(t *testing.T) {
 func TestEmptyChunkLeavesNothing(t *testing.T) {
 	var b Batch
 	b.Reset(receivedAt)
-	if err := New(nil).Convert(&b, "audit", nil); err != nil {
+	if err := New(nil, nil).Convert(&b, "audit", nil); err != nil {
 		t.Fatal(err)
 	}
 	if !b.Empty() {
 		t.Errorf("not empty: %+v", b.Counts())
 	}
 	b.Reset(receivedAt)
-	if err := New(nil).Convert(&b, "audit", []byte{0xc1}); err != nil {
+	if err := New(nil, nil).Convert(&b, "audit", []byte{0xc1}); err != nil {
 		t.Fatal(err)
 	}
 	if b.Empty() {
@@ -447,7 +447,7 @@ func TestABatchIsUsedAgain(t *testing.T) {
 	convert := func(chunk []byte) converted {
 		t.Helper()
 		b.Reset(receivedAt)
-		if err := New(nil).Convert(&b, "audit", chunk); err != nil {
+		if err := New(nil, nil).Convert(&b, "audit", chunk); err != nil {
 			t.Fatal(err)
 		}
 		return readFrame(t, b.Payload())
@@ -465,7 +465,7 @@ func TestABatchIsUsedAgain(t *testing.T) {
 	if c := convert(in); !reflect.DeepEqual(c.Events[2], first.Events[0]) || !reflect.DeepEqual(c.Events[0], first.Events[0]) {
 		t.Errorf("beside another event\n%+v, want\n%+v", c.Events[2], first.Events[0])
 	}
-	if err := New(nil).Convert(&b, "audit", in); err == nil {
+	if err := New(nil, nil).Convert(&b, "audit", in); err == nil {
 		t.Error("a batch took a second chunk without a Reset")
 	}
 }
@@ -481,7 +481,7 @@ func TestABatchKeepsNoPointerIntoTheChunk(t *testing.T) {
 		record(t, anEvent()))
 	var b Batch
 	b.Reset(receivedAt)
-	if err := New(nil).Convert(&b, "audit", chunk); err != nil {
+	if err := New(nil, nil).Convert(&b, "audit", chunk); err != nil {
 		t.Fatal(err)
 	}
 	start := uintptr(unsafe.Pointer(unsafe.SliceData(chunk)))
@@ -520,7 +520,7 @@ func TestLargeBuffersAreNotKept(t *testing.T) {
 	var b Batch
 	b.Reset(receivedAt)
 	big := `{"a":"` + strings.Repeat("x", maxKeptBuffer) + `"}`
-	if err := New(nil).Convert(&b, "audit", record(t, anEvent("requestObject", big))); err != nil {
+	if err := New(nil, nil).Convert(&b, "audit", record(t, anEvent("requestObject", big))); err != nil {
 		t.Fatal(err)
 	}
 	if len(b.Payload()) < maxKeptBuffer {
@@ -539,7 +539,7 @@ func TestOneConverterServesSeveralFlushes(t *testing.T) {
 	for _, list := range capturedLists(t)[:4] {
 		chunk = append(chunk, record(t, list)...)
 	}
-	converter := New(policy)
+	converter := New(policy, nil)
 	convert := func() []byte {
 		var b Batch
 		b.Reset(receivedAt)
@@ -564,7 +564,7 @@ func TestTagAndTimeOfReceiptAreKept(t *testing.T) {
 	for tag, want := range map[string]string{"audit.cp-1": "audit.cp-1", "": "", "a\xffb": "a\uFFFDb"} {
 		var b Batch
 		b.Reset(receivedAt)
-		if err := New(nil).Convert(&b, tag, record(t, anEvent())); err != nil {
+		if err := New(nil, nil).Convert(&b, tag, record(t, anEvent())); err != nil {
 			t.Fatal(err)
 		}
 		c := readFrame(t, b.Payload())

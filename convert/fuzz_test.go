@@ -136,7 +136,7 @@ func convertAgain(t *testing.T, policy *Policy, chunk []byte) []byte {
 	t.Helper()
 	var b Batch
 	b.Reset(receivedAt)
-	converter := New(policy)
+	converter := New(policy, nil)
 	if err := converter.Convert(&b, "other", chunk); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func FuzzPolicy(f *testing.F) {
 		}
 		whole := evaluatorOf(t, data)
 		for _, e := range requests {
-			d := p.decide(e)
+			d := p.decide(e, nil)
 			if !d.drop && (d.contradicted || d.rule < 0 || d.level == LevelNone) {
 				t.Errorf("%s: kept, but %+v", e.RequestURI, d)
 			}

@@ -45,7 +45,7 @@ func framePayload(t testing.TB, policy *Policy, received time.Time, chunk []byte
 	t.Helper()
 	var b Batch
 	b.Reset(received)
-	if err := New(policy).Convert(&b, "audit.cp-1", chunk); err != nil {
+	if err := New(policy, nil).Convert(&b, "audit.cp-1", chunk); err != nil {
 		t.Fatal(err)
 	}
 	return bytes.Clone(b.Payload())

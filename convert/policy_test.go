@@ -66,7 +66,7 @@ var badPolicies = map[string]string{
 		`several.bad.yaml:7: rules[1].nonResourceURLs[1]: Invalid value: "healthz": non-resource URL rules must begin with a '/' character; ` +
 		`several.bad.yaml:8: rules[1].omitStages[0]: Invalid value: "Never": allowed stages are RequestReceived,ResponseStarted,ResponseComplete,Panic; ` +
 		`several.bad.yaml:9: rules[2].level: Unsupported value: "all": supported values: "None", "Metadata", "Request", "RequestResponse"`,
-	"two-documents": `two-documents.bad.yaml:5: a second YAML document begins; the API server would read the first alone, so keep one`,
+	"two-documents": `two-documents.bad.yaml:5: a second YAML document begins; only one is read, so keep one`,
 	"unknown-field": `unknown-field.bad.yaml:6: unknown field "rules[0].Users"`,
 	"unknown-kind":  `unknown-kind.bad.yaml:2: kind: must be Policy`,
 	"unknown-level": `unknown-level.bad.yaml:7: rules[1].level: Unsupported value: "Everything": supported values: "None", "Metadata", "Request", "RequestResponse"`,
@@ -236,7 +236,7 @@ func TestRulesMatchAsInTheAPIServer(t *testing.T) {
 			if test.who != nil {
 				test.who(e)
 			}
-			d := p.decide(e)
+			d := p.decide(e, nil)
 			if d.drop || d.contradicted || d.rule != want || d.level != level {
 				t.Errorf("%s: %s %s: %+v, want rule %d, level %s", test.rule, verb, uri, d, want, level)
 			}
@@ -269,7 +269,8 @@ func TestTheFirstMatchingRuleDecides(t *testing.T) {
 		{"get", "/version", decision{drop: true}},
 		{"get", "/api/v1/nodes/n", decision{drop: true}},
 	} {
-		got := p.decide(asked(t, test.verb, test.uri))
+		got := p.decide(asked(t, test.verb, test.uri), nil)
+		got.attrs = nil // seen by their effect
 		if got.drop != test.want.drop || !got.drop && got != test.want {
 			t.Errorf("%s %s: %+v, want %+v", test.verb, test.uri, got, test.want)
 		}
@@ -304,7 +305,7 @@ func TestOmittedStagesAreDropped(t *testing.T) {
 	} {
 		p := loadPolicy(t, test.policy)
 		for _, stage := range stages {
-			d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods", func(e *Event) { e.Stage = stage }))
+			d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods", func(e *Event) { e.Stage = stage }), nil)
 			if want := slices.Contains(test.dropped, stage); d.drop != want {
 				t.Errorf("%q, stage %s: dropped is %v, want %v", test.policy, stage, d.drop, want)
 			}
@@ -379,7 +380,7 @@ func TestLevelsAreNeverRaised(t *testing.T) {
 		for recorded, recordedLevel := range levels {
 			for _, uri := range []string{"/api/v1/namespaces/a/pods", "/api/v1/namespaces/a/secrets", "/version"} {
 				e := asked(t, "create", uri, func(e *Event) { e.RecordedLevel = recordedLevel })
-				d := policy.decide(e)
+				d := policy.decide(e, nil)
 				if d.drop != (p == 0) {
 					t.Errorf("%s under %s: dropped is %v", recordedLevel, policyLevel, d.drop)
 				}
@@ -398,7 +399,7 @@ func TestLevelsAreNeverRaised(t *testing.T) {
 	}
 	for _, recorded := range levels[1:] {
 		e := asked(t, "create", "/api/v1/namespaces/a/pods", func(e *Event) { e.RecordedLevel = recorded })
-		if d := (*Policy)(nil).decide(e); d.level != recorded || d.drop || d.rule != -1 {
+		if d := (*Policy)(nil).decide(e, nil); d.level != recorded || d.drop || d.rule != -1 {
 			t.Errorf("%s without a policy: %+v", recorded, d)
 		}
 	}
@@ -469,7 +470,7 @@ func TestNothingDroppedReachesTheFrame(t *testing.T) {
 		}
 		var b Batch
 		b.Reset(receivedAt)
-		if err := New(policy).Convert(&b, "audit", record(t, event)); err != nil {
+		if err := New(policy, nil).Convert(&b, "audit", record(t, event)); err != nil {
 			t.Fatal(err)
 		}
 		if bytes.Contains(b.Payload(), []byte("SECRET")) {
@@ -511,7 +512,7 @@ func TestSecretBearingResourcesAreCappedUnderEveryPolicy(t *testing.T) {
 			if test.capped {
 				want = LevelMetadata
 			}
-			if d := p.decide(asked(t, test.verb, test.uri)); d.drop || d.level != want {
+			if d := p.decide(asked(t, test.verb, test.uri), nil); d.drop || d.level != want {
 				t.Errorf("%s: %s %s is decided %+v, want %s", name, test.verb, test.uri, d, want)
 			}
 		}
@@ -531,12 +532,12 @@ func TestUnknownLevelsAndStagesAreCountedUnderAPolicy(t *testing.T) {
 		"both":           func(e *Event) { e.RecordedLevel, e.Stage = "x", "y" },
 		"unknown secret": func(e *Event) { *e = *asked(t, "get", "/api/v1/secrets"); e.RecordedLevel = "x" },
 	} {
-		d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods", change))
+		d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods", change), nil)
 		if d.drop || !d.unknown || d.level != LevelMetadata || d.contradicted {
 			t.Errorf("%s: %+v, want Metadata, counted", name, d)
 		}
 	}
-	if d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods")); d.unknown {
+	if d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods"), nil); d.unknown {
 		t.Errorf("a known level and stage: %+v", d)
 	}
 }
@@ -620,7 +621,8 @@ func TestClientsCannotHideBehindAPolicy(t *testing.T) {
 		if test.change != nil {
 			test.change(e)
 		}
-		got := p.decide(e)
+		got := p.decide(e, nil)
+		got.attrs = nil // seen by their effect
 		if got.drop != test.want.drop || !got.drop && got != test.want {
 			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
 		}
@@ -628,7 +630,7 @@ func TestClientsCannotHideBehindAPolicy(t *testing.T) {
 			continue
 		}
 		// Closed without a policy too, and never above what was recorded.
-		if d := (*Policy)(nil).decide(e); !d.contradicted || d.level != LevelMetadata {
+		if d := (*Policy)(nil).decide(e, nil); !d.contradicted || d.level != LevelMetadata {
 			t.Errorf("%s, without a policy: %+v", test.name, d)
 		}
 	}
@@ -651,7 +653,7 @@ func TestEmptyUserMatchesNoRuleThatNamesOne(t *testing.T) {
 	for _, rule := range []string{`users: [""]`, `userGroups: [""]`, `{users: [""], userGroups: ["system:unauthenticated"]}`} {
 		p := loadPolicy(t, "rules:\n- {level: None, "+strings.Trim(rule, "{}")+"}\n- {level: Metadata}\n")
 		e := asked(t, "get", "/api/v1/pods", func(e *Event) { e.User = User{} })
-		if d := p.decide(e); d.drop || d.rule != 1 {
+		if d := p.decide(e, nil); d.drop || d.rule != 1 {
 			t.Errorf("%s matches a failed login: %+v", rule, d)
 		}
 		attrs, err := requestAttributes(e)

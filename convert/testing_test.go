@@ -43,7 +43,7 @@ func convertChunk(t testing.TB, policy *Policy, chunk []byte) converted {
 	chunk = bytes.Clone(chunk)
 	var b Batch
 	b.Reset(receivedAt)
-	if err := New(policy).Convert(&b, "audit", chunk); err != nil {
+	if err := New(policy, nil).Convert(&b, "audit", chunk); err != nil {
 		t.Fatal(err)
 	}
 	for i := range chunk { // nothing of it may be needed any more
