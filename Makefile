@@ -7,7 +7,7 @@ PLUGIN  := $(BUILD)/out_audit_s3.so
 
 export CGO_ENABLED = 1
 
-.PHONY: help build test-tools test demo lint generate fuzz clean
+.PHONY: help build test-tools test test-policy demo lint generate fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: build test-tools ## unit tests with the race detector, fuzz seeds, end to 
 	@echo "== end to end"
 	@cd test && $(GO) test -timeout 9m ./...
 
+POLICY_CASES ?= 1000000
+test-policy: ## hold a million decisions against the API server's own (some minutes)
+	@$(GO) test ./convert -run TestDifferentialPolicy -policy-cases $(POLICY_CASES) -timeout 60m -v
+
 demo: build test-tools ## from a POST to a SQL answer on this machine, in under a minute once built
 	@cd test && $(GO) run ./cmd/demo
 
@@ -44,7 +48,7 @@ generate: ## rewrite what is made from code: README's table, golden files
 
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME each
-	@for target in FuzzChunk FuzzEvent FuzzFrame FuzzPolicy FuzzJSON; do \
+	@for target in FuzzChunk FuzzEvent FuzzFrame FuzzPolicy FuzzJSON FuzzSecretSpans; do \
 		$(GO) test ./convert -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) || exit 1; done
 	@$(GO) test ./sink/spool -run '^$$' -fuzz '^FuzzSegment$$' -fuzztime $(FUZZTIME)
 

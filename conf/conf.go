@@ -110,9 +110,10 @@ func (c *Config) combinations() (problems Problems) {
 	if c.ExternalID != "" && c.RoleARN == "" {
 		problems = append(problems, Problem{"external_id", "", "has no meaning without role_arn"})
 	}
-	for key, value := range map[string]string{"redaction_file": c.RedactionFile, "redaction_hmac_key_file": c.RedactionHMACKeyFile} {
-		if value != "" && c.Redaction == "off" {
-			problems = append(problems, Problem{key, value, "has no meaning with `redaction off`"})
+	for _, p := range []Problem{{Key: "redaction_file", Value: c.RedactionFile}, {Key: "redaction_hmac_key_file", Value: c.RedactionHMACKeyFile}} {
+		if p.Value != "" && c.Redaction == "off" {
+			p.Allowed = "has no meaning with `redaction off`"
+			problems = append(problems, p)
 		}
 	}
 	return problems

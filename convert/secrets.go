@@ -81,8 +81,16 @@ var tokenPrefixes = []tokenPrefix{
 	{"dckr_pat_", 20},
 }
 
-func prefixed(s []byte, i int) (span, bool) {
+// byFirstByte are the prefixes that begin with a byte.
+var byFirstByte = func() (by [256][]tokenPrefix) {
 	for _, p := range tokenPrefixes {
+		by[p.prefix[0]] = append(by[p.prefix[0]], p)
+	}
+	return by
+}()
+
+func prefixed(s []byte, i int) (span, bool) {
+	for _, p := range byFirstByte[s[i]] {
 		if !bytes.HasPrefix(s[i:], []byte(p.prefix)) {
 			continue
 		}

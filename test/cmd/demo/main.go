@@ -100,7 +100,7 @@ func startHost(ctx context.Context, dir string, s3 *rig.S3) (rig.Host, error) {
 		Outputs: []rig.Section{{
 			{"name", "audit_s3"}, {"match", "*"}, {"workers", "1"}, {"retry_limit", "no_limits"},
 			{"bucket", bucket}, {"prefix", prefix}, {"cluster", cluster}, {"endpoint", s3.Endpoint},
-			{"policy_file", filepath.Join(build, "../conf/policy/compliance.yaml")}, {"redaction", "off"},
+			{"policy_file", filepath.Join(build, "../conf/policy/compliance.yaml")},
 			{"store_dir", filepath.Join(dir, "spool")}, {"upload_timeout", "2s"},
 		}},
 	})
