@@ -98,7 +98,7 @@ func (s *Sink) Append(b *convert.Batch) error {
 	case errors.Is(err, ErrFull):
 		if !s.full.Swap(true) {
 			s.log.Error("the spool is full; chunks are answered RETRY and stay with Fluent Bit until segments have been uploaded: check the upload errors, or raise store_dir_limit_size",
-				"store_dir", s.spool.Dir(), "bytes", s.spool.Stats().Bytes, "limit", s.opts.Limit)
+				"error", err, "store_dir", s.spool.Dir(), "bytes", s.spool.Stats().Bytes, "limit", s.opts.Limit)
 		}
 		return err
 	case err != nil:

@@ -152,7 +152,9 @@ func (s *Spool) Append(payload []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	need := int64(len(payload)) + frameHeadLen
-	if s.used+need > s.opts.Limit-s.scratchReserve() {
+	if room := s.opts.Limit - s.scratchReserve(); need > room {
+		return fmt.Errorf("%w for a frame of %d bytes also when it is empty: raise its limit of %d bytes", ErrFull, need, s.opts.Limit)
+	} else if s.used+need > room {
 		return ErrFull
 	}
 	if s.current != nil && s.current.failed {
