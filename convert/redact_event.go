@@ -81,7 +81,7 @@ func (x *redactor) uri(uri string, attrs *authorizer.AttributesRecord) string {
 		if decoded, err := url.QueryUnescape(name); err == nil {
 			name = decoded
 		}
-		redacted := plain
+		var redacted string
 		isCommand := runs && name == "command"
 		switch {
 		case proxied, secretParam(name), isCommand && (x.rules.strict || flagged && !isFlag(bytesOf(plain))):

@@ -23,7 +23,8 @@ func secretKey(name []byte) bool {
 		return false
 	}
 	last := words[len(words)-1]
-	if aboutSecrets[last] && !(len(words) > 1 && secretPairs[words[len(words)-2]+" "+last]) {
+	pair := len(words) > 1 && secretPairs[words[len(words)-2]+" "+last]
+	if aboutSecrets[last] && !pair {
 		return false
 	}
 	for i, w := range words {
