@@ -575,9 +575,9 @@ func TestTagAndTimeOfReceiptAreKept(t *testing.T) {
 }
 
 func TestCountsAddUp(t *testing.T) {
-	total := Counts{Received: 1, Archived: 2, DroppedByPolicy: 3, Rejected: 4, UnknownLevelOrStage: 5, Contradicted: 6, UnknownFields: 7}
-	total.Add(Counts{Received: 10, Archived: 20, DroppedByPolicy: 30, Rejected: 40, UnknownLevelOrStage: 50, Contradicted: 60, UnknownFields: 70})
-	if want := (Counts{11, 22, 33, 44, 55, 66, 77}); total != want {
+	total := Counts{Received: 1, Archived: 2, DroppedByPolicy: 3, Duplicate: 8, Rejected: 4, UnknownLevelOrStage: 5, Contradicted: 6, UnknownFields: 7}
+	total.Add(Counts{Received: 10, Archived: 20, DroppedByPolicy: 30, Duplicate: 80, Rejected: 40, UnknownLevelOrStage: 50, Contradicted: 60, UnknownFields: 70})
+	if want := (Counts{11, 22, 33, 88, 44, 55, 66, 77}); total != want {
 		t.Errorf("sum %+v, want %+v", total, want)
 	}
 }

@@ -30,12 +30,14 @@ func New(policy *Policy, redaction *Redaction) *Converter {
 }
 
 // Counts says what became of the events of a batch. Every event received is
-// archived, dropped by policy or rejected.
+// archived, dropped by policy, a duplicate or rejected.
 type Counts struct {
 	Received        int64
 	Archived        int64
 	DroppedByPolicy int64
-	Rejected        int64
+	// Duplicate events came before; none are looked for yet.
+	Duplicate int64
+	Rejected  int64
 	// UnknownLevelOrStage and Contradicted are archived events that were taken
 	// at Metadata because they could not be understood fully.
 	UnknownLevelOrStage int64
@@ -49,6 +51,7 @@ func (c *Counts) Add(o Counts) {
 	c.Received += o.Received
 	c.Archived += o.Archived
 	c.DroppedByPolicy += o.DroppedByPolicy
+	c.Duplicate += o.Duplicate
 	c.Rejected += o.Rejected
 	c.UnknownLevelOrStage += o.UnknownLevelOrStage
 	c.Contradicted += o.Contradicted

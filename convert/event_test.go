@@ -460,7 +460,7 @@ func TestRejectsHoldOnlyWhatIsWellFormed(t *testing.T) {
 	identified := Reject{Reason: ReasonBadField, Field: "sourceIPs", AuditID: uuid, Stage: "Panic", Verb: "deletecollection",
 		RequestReceivedTimestamp: "2026-11-23T02:15:24.177752Z", StageTimestamp: "2026-11-23T02:15:24.178192Z"}
 	full := `{"auditID":"` + uuid + `","stage":"Panic","verb":"deletecollection","requestReceivedTimestamp":"2026-11-23T03:15:24.1777529+01:00",` +
-		`"stageTimestamp":"2026-11-23T02:15:24.178192Z","user":{"username":"SECRET"},"requestURI":"/SECRET","novel":"SECRET",`
+		`"stageTimestamp":"2026-11-23T02:15:24.178192001Z","user":{"username":"SECRET"},"requestURI":"/SECRET","novel":"SECRET",`
 	for _, test := range []struct {
 		event string
 		want  Reject

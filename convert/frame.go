@@ -25,7 +25,7 @@ const (
 // Elements of each array, the kind included.
 const (
 	headLen   = 3
-	countsLen = 8
+	countsLen = 9
 	eventLen  = 22
 	rejectLen = 9
 	userLen   = 4
@@ -51,7 +51,7 @@ func appendFrameEnd(dst []byte, c Counts) []byte {
 
 // list gives the counts in the order in which a frame holds them.
 func (c *Counts) list() []*int64 {
-	return []*int64{&c.Received, &c.Archived, &c.DroppedByPolicy, &c.Rejected,
+	return []*int64{&c.Received, &c.Archived, &c.DroppedByPolicy, &c.Duplicate, &c.Rejected,
 		&c.UnknownLevelOrStage, &c.Contradicted, &c.UnknownFields}
 }
 

@@ -221,7 +221,7 @@ func TestFrameIsAsFRAMESays(t *testing.T) {
 			annotations, string(e.RequestObject), string(e.ResponseObject), string(e.OtherFields),
 			int64(e.PolicyRule), int64(e.Redactions)},
 		{int64(2), string(r.Reason), r.Field, r.Length, r.AuditID, r.Stage, r.Verb, r.RequestReceivedTimestamp, r.StageTimestamp},
-		{int64(0), c.Received, c.Archived, c.DroppedByPolicy, c.Rejected, c.UnknownLevelOrStage, c.Contradicted, c.UnknownFields},
+		{int64(0), c.Received, c.Archived, c.DroppedByPolicy, c.Duplicate, c.Rejected, c.UnknownLevelOrStage, c.Contradicted, c.UnknownFields},
 	}
 	b := frameOf(f, &e, &r)
 	for i, array := range want {
@@ -313,6 +313,7 @@ func TestForeignEntriesAreDamage(t *testing.T) {
 		"version as text":     slices.Concat([]byte{0x93, 0xa1, '1', 1, 0xa0}, end),
 		"unknown kind":        slices.Concat(head, []byte{0x92, 3, 0}, end),
 		"event of two":        slices.Concat(head, []byte{0x92, entryEvent, 0}, end),
+		"event, one less":     slices.Concat(head, []byte{0xdc, 0, eventLen - 1}, appendEvent(nil, &Event{})[3:], end),
 		"reject of two":       slices.Concat(head, []byte{0x92, entryReject, 0}, end),
 		"counts of two":       slices.Concat(head, []byte{0x92, entryCounts, 0}),
 		"empty array":         slices.Concat(head, []byte{0x90}, end),

@@ -812,7 +812,7 @@ func TestProvenanceIsInTheMetadata(t *testing.T) {
 		"plugin-version": "v1.2.3", "schema-version": "1", "writer": "w-1", "sequence": "42", "segment": segmentID,
 		"segment-sha256": segmentDigest, "previous-segment-sha256": "88", "policy-sha256": policyDigest,
 		"redaction": "off", "redaction-sha256": "77", "segment-received": "18", "segment-archived": "4",
-		"segment-dropped": "6", "segment-rejected": "8", "segment-clock-anomalies": "0", "rows": "2",
+		"segment-dropped": "6", "segment-duplicate": "0", "segment-rejected": "8", "segment-clock-anomalies": "0", "rows": "2",
 	}
 	if !maps.Equal(objects[0].Metadata, want) {
 		t.Errorf("metadata\n%v, want\n%v", objects[0].Metadata, want)

@@ -604,6 +604,8 @@ func TestClientsCannotHideBehindAPolicy(t *testing.T) {
 			decision{level: LevelMetadata, rule: -1, contradicted: true}},
 		{"a namespace in the query", "create", "/api/v1/namespaces/shop/pods?namespace=kube-system&namespaces=kube-system", nil,
 			decision{level: LevelRequestResponse, rule: 8}},
+		{"a name in the query of what has none", "create", "/api/v1/namespaces/shop/pods?fieldSelector=metadata.name%3Dquiet", nil,
+			decision{level: LevelRequestResponse, rule: 8}},
 		{"exec by POST", "create", "/api/v1/namespaces/shop/pods/a/exec?command=sh", nil, decision{level: LevelRequest, rule: 6}},
 		{"exec by websocket", "get", "/api/v1/namespaces/shop/pods/a/exec?command=sh", nil, decision{level: LevelMetadata, rule: 7}},
 		{"failed login", "get", "/api/v1/namespaces/shop/pods/a", func(e *Event) { e.User = User{}; e.Stage = "ResponseStarted" },
@@ -752,7 +754,7 @@ func evaluatorOf(t *testing.T, data []byte) audit.PolicyRuleEvaluator {
 // The libraries' log and errors
 
 func TestErrorsHoldNothingOfTheURI(t *testing.T) {
-	for _, uri := range []string{"SECRET", "/%zz?token=SECRET", "/api/v1/watch?token=SECRET", "/api/v1/watch/?SECRET", "http://[SECRET/", "/\x7fSECRET"} {
+	for _, uri := range []string{"SECRET", "/%zz?token=SECRET", "/api/v1/watch?token=SECRET", "/api/v1/watch/?SECRET", "/api/SECRET/watch", "http://[SECRET/", "/\x7fSECRET"} {
 		_, err := requestAttributes(&Event{Verb: "get", RequestURI: uri})
 		if err == nil {
 			t.Errorf("%q parses", uri)

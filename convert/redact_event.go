@@ -68,33 +68,38 @@ func (x *redactor) uri(uri string, attrs *authorizer.AttributesRecord) string {
 	}
 	runs := attrs != nil && (attrs.Subresource == "exec" || attrs.Subresource == "attach")
 	parameters := strings.Split(query, "&")
-	flagged := false
+	flagged := false // the command before is a flag whose value comes next
 	for i, parameter := range parameters {
 		name, value, hasValue := strings.Cut(parameter, "=")
 		if !hasValue {
 			name, value = "", parameter
 		}
-		plain, err := url.QueryUnescape(value)
-		if err != nil {
-			plain = value
-		}
-		if decoded, err := url.QueryUnescape(name); err == nil {
-			name = decoded
-		}
-		var redacted string
+		name, plain := unescaped(name), unescaped(value)
 		isCommand := runs && name == "command"
-		switch {
-		case proxied, secretParam(name), isCommand && (x.rules.strict || flagged && !isFlag(bytesOf(plain))):
-			redacted = x.markerFor("requestURI/"+name, plain)
-		default:
-			redacted = x.textOf(plain)
-		}
-		flagged = isCommand && isFlag(bytesOf(plain)) && secretFlag(bytesOf(plain))
-		if redacted != plain {
+		whole := proxied || secretParam(name) || isCommand && (x.rules.strict || flagged && !isFlag(bytesOf(plain)))
+		if redacted := x.parameter(name, plain, whole); redacted != plain {
 			parameters[i] = strings.TrimSuffix(parameter, value) + url.QueryEscape(redacted)
 		}
+		flagged = isCommand && isFlag(bytesOf(plain)) && secretFlag(bytesOf(plain))
 	}
 	return path + "?" + strings.Join(parameters, "&")
+}
+
+// parameter redacts one value of a query: whole, or what looks like a secret in it.
+func (x *redactor) parameter(name, value string, whole bool) string {
+	if whole {
+		return x.markerFor("requestURI/"+name, value)
+	}
+	return x.textOf(value)
+}
+
+// unescaped is a part of a query as its reader would see it; what is no escape
+// stays as it is.
+func unescaped(s string) string {
+	if plain, err := url.QueryUnescape(s); err == nil {
+		return plain
+	}
+	return s
 }
 
 func isProxy(attrs *authorizer.AttributesRecord) bool {

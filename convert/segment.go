@@ -89,6 +89,7 @@ func (s *Segment) metadata(c Counts, rows, clockAnomalies int64) map[string]stri
 		"segment-received":        strconv.FormatInt(c.Received, 10),
 		"segment-archived":        strconv.FormatInt(c.Archived, 10),
 		"segment-dropped":         strconv.FormatInt(c.DroppedByPolicy, 10),
+		"segment-duplicate":       strconv.FormatInt(c.Duplicate, 10),
 		"segment-rejected":        strconv.FormatInt(c.Rejected, 10),
 		"segment-clock-anomalies": strconv.FormatInt(clockAnomalies, 10),
 		"rows":                    strconv.FormatInt(rows, 10),
