@@ -310,6 +310,7 @@ func TestForeignEntriesAreDamage(t *testing.T) {
 		"no head":             end,
 		"head of two":         slices.Concat([]byte{0x92, FrameVersion, 1}, end),
 		"head of four":        slices.Concat([]byte{0x94, FrameVersion, 1, 0xa0, 1}, end),
+		"head, one more":      slices.Concat([]byte{0x94}, head[1:], end),
 		"version as text":     slices.Concat([]byte{0x93, 0xa1, '1', 1, 0xa0}, end),
 		"unknown kind":        slices.Concat(head, []byte{0x92, 3, 0}, end),
 		"event of two":        slices.Concat(head, []byte{0x92, entryEvent, 0}, end),

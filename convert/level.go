@@ -129,14 +129,19 @@ func (d *decoded) redacted(dst []byte, p part) (_ []byte, err error) {
 	case p == partResponse && d.responseObject != nil:
 		return x.body(dst, d.responseObject)
 	case p == partDetails && d.details != nil:
-		x.quotesValues = x.program.secret && mayQuote(d.status.Reason)
+		x.quotesValues = x.quoting() && mayQuote(d.status.Reason)
 		root := x.root()
 		dst, _, err = x.value(dst, d.details, x.step(&root, []byte("details")), 0)
 	case p == partOthers && len(d.others.fields) > 0 && x.rules.strict:
 		x.count += int32(len(d.others.fields)) // what this version does not know may hold anything
 	case p == partOthers && len(d.others.fields) > 0:
 		dst, err = d.others.appendJSON(dst, func(dst, key, raw []byte) ([]byte, error) {
-			dst, _, err := x.value(dst, raw, spot{secret: secretKey(key)}, 0)
+			at := x.root() // it may be a body of a later version
+			at.secret = secretKey(key)
+			if x.program.secret {
+				at.action = actionReplace
+			}
+			dst, _, err := x.value(dst, raw, at, 0)
 			return dst, err
 		})
 	}

@@ -619,6 +619,59 @@ func rowUserOf[V ~[]string](username, uid string, groups []string, extra map[str
 	return u
 }
 
+// TestRowsDoNotShareMemory: ReadFrame uses one Event, and the writer its rows,
+// again and again, while rows wait to be written.
+func TestRowsDoNotShareMemory(t *testing.T) {
+	var events []Event
+	for i := range 6 {
+		var e Event
+		n := i * 1000
+		filled(reflect.ValueOf(&e).Elem(), &n)
+		e.StageTimestamp = receivedAt.UnixMicro()
+		// One list longer than the next, so that what is left over would show.
+		e.SourceIPs, e.Annotations, e.User.Groups = e.SourceIPs[:2-i%3], e.Annotations[:2-i%3], e.User.Groups[:2-i%3]
+		if i == 4 {
+			e = Event{AuditID: "bare", StageTimestamp: receivedAt.UnixMicro(), PolicyRule: -1}
+		}
+		events = append(events, e)
+	}
+	head := Frame{Received: receivedAt.UnixMicro()}
+	objects, _ := encoded(t, testSegment(), frameOf(head, &events[0], &events[1], &events[2]), frameOf(head, &events[3], &events[4], &events[5]))
+	rows := readRows(t, objects[0].File.(*os.File))
+	if len(rows) != len(events) {
+		t.Fatalf("%d rows, want %d", len(rows), len(events))
+	}
+	extra := func(u *User) map[string][]string {
+		m := map[string][]string{}
+		for _, x := range u.Extra {
+			m[x.Key] = x.Values
+		}
+		return m
+	}
+	for i, e := range events {
+		r := &rows[i]
+		annotations := map[string]string{}
+		for _, a := range e.Annotations {
+			annotations[a.Key] = a.Value
+		}
+		if !slices.Equal(r.SourceIPs, e.SourceIPs) || !slices.Equal(r.User.Groups, e.User.Groups) || !maps.Equal(r.Annotations, annotations) ||
+			!maps.EqualFunc(r.User.Extra, extra(&e.User), slices.Equal[[]string]) {
+			t.Errorf("row %d: %q, %q, %v, %v; want those of %+v", i, r.SourceIPs, r.User.Groups, r.Annotations, r.User.Extra, e)
+		}
+		if (r.ImpersonatedUser == nil) != (e.ImpersonatedUser == nil) || (r.ObjectRef == nil) != (e.ObjectRef == nil) ||
+			(r.RequestObject == nil) != (e.RequestObject == nil) || r.AuditID != e.AuditID {
+			t.Errorf("row %d: %+v, want %+v", i, r, e)
+			continue
+		}
+		if e.ImpersonatedUser != nil && (r.ImpersonatedUser.Username != e.ImpersonatedUser.Username ||
+			!maps.EqualFunc(r.ImpersonatedUser.Extra, extra(e.ImpersonatedUser), slices.Equal[[]string]) ||
+			r.ObjectRef.Name != e.ObjectRef.Name || *r.RequestObject != string(e.RequestObject) ||
+			*r.ResponseStatus.Code != e.ResponseStatus.Code || *r.PolicyRule != e.PolicyRule) {
+			t.Errorf("row %d: %+v, want %+v", i, r, e)
+		}
+	}
+}
+
 // TestAbsentAndEmptyAreToldApart where the table tells them apart: scalar texts
 // are never NULL, structs, numbers and bodies are when absent.
 func TestAbsentAndEmptyAreToldApart(t *testing.T) {
@@ -997,6 +1050,26 @@ func TestFailedWritesAreErrors(t *testing.T) {
 				t.Errorf("a full disk passes for damage: %v", err)
 			}
 		}
+	}
+}
+
+// TestPanicsOfTheWriterAreErrors at each of the calls into parquet-go.
+func TestPanicsOfTheWriterAreErrors(t *testing.T) {
+	file, err := tempFiles(t)()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newParquetWriter(file, "test")
+	p.w = nil // the next call panics
+	if err := p.add(&Event{}, &Frame{}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.flush(); err == nil {
+		t.Error("a panic while writing rows is no error")
+	}
+	p.pending = nil
+	if err := p.close(nil); err == nil {
+		t.Error("a panic while closing is no error")
 	}
 }
 

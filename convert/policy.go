@@ -114,6 +114,10 @@ func (p *Policy) decide(e *Event, redaction *Redaction) decision {
 	d.level = recorded
 	if p != nil {
 		config, rule := p.evaluate(attrs)
+		if attrs.Path == "/" && p.tellsFromEmpty(attrs, config, rule) {
+			d.level = lower(recorded, LevelMetadata)
+			return d
+		}
 		if config.Level == auditinternal.LevelNone || omits(config.OmitStages, e.Stage) {
 			d.drop = true
 			return d
@@ -124,6 +128,16 @@ func (p *Policy) decide(e *Event, redaction *Redaction) decision {
 	}
 	d.level = lower(d.level, redaction.capLevel(attrs, p.names(d.rule, attrs)))
 	return d
+}
+
+// tellsFromEmpty tells whether the policy decides otherwise where the path is not
+// "/" but empty, as it is in CONNECT and in "GET http://host". The server writes
+// both down as "/", so that none of the two decisions can be trusted.
+func (p *Policy) tellsFromEmpty(attrs *authorizer.AttributesRecord, config audit.RequestAuditConfig, rule int32) bool {
+	empty := *attrs
+	empty.Path = ""
+	other, otherRule := p.evaluate(&empty)
+	return otherRule != rule && (config.Level != auditinternal.LevelNone || other.Level != auditinternal.LevelNone)
 }
 
 // names tells whether a rule names the request's group and resource exactly. A
@@ -172,7 +186,8 @@ var requestInfo = request.RequestInfoFactory{
 // The error holds nothing of the URI.
 func requestAttributes(e *Event) (*authorizer.AttributesRecord, error) {
 	u, err := url.ParseRequestURI(e.RequestURI)
-	if err != nil {
+	// Of "GET a:b:/healthz", whose path is empty, the server writes "b:/healthz".
+	if err != nil || !strings.HasPrefix(e.RequestURI, "/") {
 		return nil, fmt.Errorf("requestURI does not parse")
 	}
 	query := url.Values{}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/go-logr/logr"
 	yaml "go.yaml.in/yaml/v3"
@@ -38,7 +39,7 @@ func LoadPolicy(file string, data []byte) (*Policy, error) {
 	if err != nil {
 		return nil, located(file, &yaml.Node{}, []string{err.Error()})
 	}
-	problems := wrongType(root)
+	problems := append(wrongType(root), lostBytes(root)...)
 	if len(problems) == 0 {
 		problems = parsePolicy(data)
 	}
@@ -78,6 +79,18 @@ func wrongType(root *yaml.Node) (problems []string) {
 		if _, value := child(root.Content[0], must[0]); value == nil || value.Value != must[1] {
 			problems = append(problems, must[0]+": must be "+must[1])
 		}
+	}
+	return problems
+}
+
+// lostBytes finds U+FFFD. JSON puts it for bytes that are not UTF-8, so that here a
+// rule with it would match a user whom it does not match in the API server.
+func lostBytes(node *yaml.Node) (problems []string) {
+	if strings.ContainsRune(node.Value, utf8.RuneError) {
+		problems = append(problems, fmt.Sprintf("yaml: line %d: U+FFFD stands for bytes that no event can hold; rules cannot match by it", node.Line))
+	}
+	for _, child := range node.Content {
+		problems = append(problems, lostBytes(child)...)
 	}
 	return problems
 }

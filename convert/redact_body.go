@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"math/bits"
 
 	"github.com/tinylib/msgp/msgp"
@@ -13,6 +14,7 @@ type redactor struct {
 	rules   *Redaction
 	program *program
 	scope   scope
+	claims  string // what the object says against the URI
 	count   int32
 	// omitManagedFields as in appendJSON.
 	omitManagedFields bool
@@ -33,6 +35,9 @@ type spot struct {
 	action string // what a rule said of a place above; "" for nothing
 	// secret: a key above names a secret.
 	secret bool
+	// schema: in the schema of a CustomResourceDefinition, where keys are names of
+	// fields and what stands under them is no value.
+	schema bool
 }
 
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
@@ -44,11 +49,14 @@ func (x *redactor) begin(r *Redaction, attrs *authorizer.AttributesRecord, omitM
 	k := resourceKey{}
 	if attrs != nil {
 		k = resourceKey{attrs.APIGroup, attrs.Resource, attrs.Subresource}
-		x.scope = scope{attrs.APIGroup, attrs.Resource, attrs.Namespace, attrs.Name}
+		x.scope = scope{group: attrs.APIGroup, resource: attrs.Resource, namespace: attrs.Namespace, name: attrs.Name}
+	}
+	if attrs == nil {
+		k = unknownResource
 	}
 	x.program = r.programOf(k)
 	x.omitManagedFields = omitManagedFields
-	x.count, x.quotesValues, x.path = 0, false, x.path[:0]
+	x.count, x.quotesValues, x.claims, x.path = 0, false, "", x.path[:0]
 }
 
 // kept is what the next chunk's redactor may use again: nothing that points into
@@ -66,7 +74,7 @@ func (x *redactor) body(dst, raw []byte) ([]byte, error) {
 	at := x.root()
 	switch msgp.NextType(raw) {
 	case msgp.MapType:
-		x.quotesValues = x.program.secret && isTellingStatus(raw)
+		x.quotesValues = x.quoting() && isTellingStatus(raw)
 	case msgp.ArrayType, msgp.NilType:
 	default:
 		// A body that is no document: no rule knows what it holds.
@@ -84,9 +92,6 @@ func (x *redactor) value(dst, b []byte, at spot, depth int) (out, rest []byte, e
 	if depth > maxDepth {
 		return dst, b, reasonError(ReasonTooDeep)
 	}
-	if at.action == actionKeep {
-		return appendJSON(dst, b, x.managed(at.place), depth)
-	}
 	switch msgp.NextType(b) {
 	case msgp.MapType:
 		return x.object(dst, b, at, depth)
@@ -95,7 +100,10 @@ func (x *redactor) value(dst, b []byte, at spot, depth int) (out, rest []byte, e
 	case msgp.NilType:
 		return appendJSON(dst, b, placeAny, depth)
 	}
-	if at.action != "" {
+	if at.action == actionKeep { // only here: a deeper rule counts before it
+		return appendJSON(dst, b, placeAny, depth)
+	}
+	if at.action != "" || x.surprises(&at) {
 		if rest, err = skip(b); err != nil {
 			return dst, b, err
 		}
@@ -115,12 +123,10 @@ func (x *redactor) value(dst, b []byte, at spot, depth int) (out, rest []byte, e
 	return x.appendText(dst, s), rest, nil
 }
 
-// managed is the place if managedFields are to be left away there.
-func (x *redactor) managed(p place) place {
-	if x.omitManagedFields {
-		return p
-	}
-	return placeAny
+// surprises tells whether a value that is neither a map nor an array stands where
+// a rule expects one: nobody knows what is in it then.
+func (x *redactor) surprises(at *spot) bool {
+	return at.place == placeBody || at.place == placeObject && x.program.secret || x.program.matcher.expects(&at.states)
 }
 
 func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, error) {
@@ -134,6 +140,7 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 	}
 	dst = append(dst, '{')
 	first := true
+	var pair pairing
 	for range n {
 		if msgp.NextType(b) != msgp.StrType {
 			return dst, b, reasonError(ReasonNotJSON)
@@ -143,6 +150,7 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 			return dst, b, err
 		}
 		inner := x.step(&at, key)
+		inner.secret = inner.secret || isPairValue(key) && pair.namesSecret(whole)
 		if inner.action == actionRemove || x.omitManagedFields && at.place == placeMetadata && string(key) == "managedFields" {
 			if inner.action == actionRemove {
 				x.count++
@@ -158,8 +166,8 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 		first = false
 		dst = append(appendJSONString(dst, key), ':')
 		x.push(key)
-		if msgp.NextType(b) == msgp.StrType && inner.action == "" {
-			dst, b, err = x.named(dst, b, whole, key, inner, depth)
+		if inner.action == "" && !inner.secret {
+			dst, b, err = x.open(dst, b, key, inner, depth)
 		} else {
 			dst, b, err = x.value(dst, b, inner, depth+1)
 		}
@@ -171,35 +179,68 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 	return append(dst, '}'), b, nil
 }
 
-// named transcodes a string under a key of which more can be said than by the
-// rules: what kubectl last applied, and the value of a pair of name and value.
-func (x *redactor) named(dst, b, whole, key []byte, at spot, depth int) ([]byte, []byte, error) {
-	switch string(key) {
-	case lastApplied:
-		s, rest, err := msgp.ReadStringZC(b)
-		if err != nil {
-			return dst, b, err
-		}
-		return x.document(dst, s, depth), rest, nil
-	case "value":
-		for _, sibling := range [...]string{"name", "key"} {
-			if name := stringAt(whole, sibling); name != nil && secretKey(name) {
-				at.secret = true
-			}
-		}
+// open transcodes a value that no rule has decided about. A string may be JSON:
+// what kubectl last applied must be, and other tools leave such copies of the
+// object under annotations of their own.
+func (x *redactor) open(dst, b, key []byte, at spot, depth int) ([]byte, []byte, error) {
+	applied := string(key) == lastApplied
+	s, ok := stringOf(b)
+	if !applied && (!ok || len(s) < 2 || s[0] != '{') {
+		return x.value(dst, b, at, depth+1)
 	}
-	return x.value(dst, b, at, depth+1)
+	if applied && !ok { // it is a string, so this is no such thing
+		at.action = actionReplace
+		return x.value(dst, b, at, depth+1)
+	}
+	rest, err := skip(b)
+	if err != nil {
+		return dst, b, err
+	}
+	return x.document(dst, s, applied, depth), rest, nil
+}
+
+// pairing remembers whether an object is a pair of name and value whose name is
+// a secret's: it is asked once, since keys may be repeated any number of times.
+type pairing struct{ asked, secret bool }
+
+func (p *pairing) namesSecret(object []byte) bool {
+	if p.asked {
+		return p.secret
+	}
+	p.asked = true
+	_, _ = eachField(object, "", func(key, value []byte) error {
+		switch string(key) {
+		case "name", "key", "Name", "Key":
+			name, _ := stringOf(value)
+			p.secret = p.secret || secretKey(name)
+		}
+		return nil
+	})
+	return p.secret
+}
+
+// isPairValue tells whether what stands under key is the value of such a pair.
+func isPairValue(key []byte) bool {
+	switch string(key) {
+	case "value", "Value", "default", "stringValue":
+		return true
+	}
+	return false
 }
 
 // document transcodes JSON inside a string: the same rules apply to it from its
-// root. What does not parse is replaced whole.
-func (x *redactor) document(dst, s []byte, depth int) []byte {
+// root. What does not parse is replaced whole where JSON must stand.
+func (x *redactor) document(dst, s []byte, must bool, depth int) []byte {
 	if isMarker(s) {
 		return appendJSONString(dst, s)
 	}
+	otherwise := x.appendText
+	if must {
+		otherwise = x.appendMarker
+	}
 	packed, err := AppendMsgpack(nil, trimNewline(s))
 	if err != nil || msgp.NextType(packed) != msgp.MapType {
-		return x.appendMarker(dst, s)
+		return otherwise(dst, s)
 	}
 	path, count := x.path, x.count
 	x.path = nil
@@ -207,7 +248,7 @@ func (x *redactor) document(dst, s []byte, depth int) []byte {
 	x.path = path
 	if err != nil {
 		x.count = count
-		return x.appendMarker(dst, s)
+		return otherwise(dst, s)
 	}
 	if x.count == count {
 		return appendJSONString(dst, s) // nothing in it was touched: as it was
@@ -229,7 +270,7 @@ func (x *redactor) array(dst, b []byte, at spot, depth int) ([]byte, []byte, err
 	}
 	inner := x.step(&at, nil)
 	dst = append(dst, '[')
-	flagged := false // the element before is a flag whose value comes next
+	var args arguments
 	for i := range n {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -237,8 +278,7 @@ func (x *redactor) array(dst, b []byte, at spot, depth int) ([]byte, []byte, err
 		element := inner
 		s, isString := stringOf(b)
 		if isString && element.action == "" {
-			element.secret = element.secret || flagged && !isFlag(s)
-			flagged = isFlag(s) && secretFlag(s)
+			element.secret = args.next(s) || element.secret
 		}
 		x.push(nil)
 		if dst, b, err = x.value(dst, b, element, depth+1); err != nil {
@@ -247,6 +287,28 @@ func (x *redactor) array(dst, b []byte, at spot, depth int) ([]byte, []byte, err
 		x.pop()
 	}
 	return append(dst, ']'), b, nil
+}
+
+// arguments follows the arguments of a command, which stand apart from each other.
+type arguments struct {
+	secret        bool // the last one was a flag whose value is a secret
+	user          bool // it was a flag for a user and a password
+	curl, sshpass bool // a program that was named before
+}
+
+// next tells whether the next argument is a secret.
+func (a *arguments) next(s []byte) (secret bool) {
+	if !isFlag(s) {
+		secret = a.secret || a.user && bytes.IndexByte(s, ':') >= 0
+		a.curl = a.curl || bytes.HasSuffix(s, []byte("curl"))
+		a.sshpass = a.sshpass || bytes.HasSuffix(s, []byte("sshpass"))
+		a.secret, a.user = false, false
+		return secret
+	}
+	flag := string(s)
+	a.secret = secretFlag(s) || a.sshpass && flag == "-p"
+	a.user = a.curl && (flag == "-u" || flag == "--user" || flag == "--proxy-user")
+	return false
 }
 
 // isFlag tells whether an argument is a flag.
@@ -268,12 +330,13 @@ func secretFlag(s []byte) bool {
 
 // step walks on to the value under key, or to an element if key is nil.
 func (x *redactor) step(at *spot, key []byte) spot {
-	inner := spot{action: at.action}
+	inner := spot{action: at.action, schema: at.schema}
 	if key == nil {
 		inner.place, inner.secret = at.place.element(), at.secret
 	} else {
 		inner.place = at.place.within(key)
-		inner.secret = at.secret && !isReferenceKey(key) || x.namesSecret(key)
+		inner.schema = at.schema || x.isSchema(key)
+		inner.secret = at.secret && !describesSecret(key) || !at.schema && x.namesSecret(key)
 	}
 	m := &x.program.matcher
 	accepted := -1
@@ -298,8 +361,11 @@ func (x *redactor) step(at *spot, key []byte) spot {
 	return inner
 }
 
-// namesSecret tells whether string values under key are secrets. In a schema the
-// keys are names of fields, and what stands under them is no value.
+func (x *redactor) isSchema(key []byte) bool {
+	return string(key) == "openAPIV3Schema" && x.scope.resource == "customresourcedefinitions" && x.scope.group == "apiextensions.k8s.io"
+}
+
+// namesSecret tells whether string values under key are secrets.
 func (x *redactor) namesSecret(key []byte) bool {
 	secret, known := x.names[string(key)]
 	if !known {
@@ -309,21 +375,11 @@ func (x *redactor) namesSecret(key []byte) bool {
 		}
 		x.names[string(key)] = secret
 	}
-	return secret && x.scope.resource != "customresourcedefinitions"
+	return secret
 }
 
 // maxNames bounds the cache, since keys come from the input.
 const maxNames = 4096
-
-// isReferenceKey tells whether a key below one that names a secret leads to what
-// identifies it rather than to the secret itself.
-func isReferenceKey(key []byte) bool {
-	switch string(key) {
-	case "name", "namespace", "kind", "apiVersion", "apiGroup", "key", "uid", "resourceVersion":
-		return true
-	}
-	return false
-}
 
 // applies tells whether a rule's conditions hold for the object at hand.
 func (x *redactor) applies(rule int) bool {
@@ -339,17 +395,35 @@ func (x *redactor) enter(object []byte) (leave func()) {
 	if !x.program.named && x.rules.key == nil {
 		return func() {}
 	}
-	before, path := x.scope, x.path
+	before, claims, path := x.scope, x.claims, x.path
 	if metadata := valueAt(object, "metadata"); metadata != nil {
-		if name := stringAt(metadata, "name"); name != nil {
-			x.scope.name = validText(name)
-		}
-		if namespace := stringAt(metadata, "namespace"); namespace != nil {
-			x.scope.namespace = validText(namespace)
-		}
+		claim(&x.scope.name, stringAt(metadata, "name"), &x.claims)
+		claim(&x.scope.namespace, stringAt(metadata, "namespace"), &x.claims)
 	}
 	x.path = nil
-	return func() { x.scope, x.path = before, path }
+	return func() { x.scope, x.claims, x.path = before, claims, path }
+}
+
+// claim fills in what the URI does not say. What a body says against the URI goes
+// into the MAC apart, or whoever may create objects in one namespace could plant
+// guesses at what an object of another one holds.
+func claim(known *string, said []byte, claims *string) {
+	switch {
+	case said == nil || *known == string(said):
+	case *known == "":
+		*known = validText(said)
+	default:
+		*claims += "/" + validText(said)
+	}
+}
+
+// macScope is the object as a MAC names it.
+func (x *redactor) macScope() scope {
+	s := x.scope
+	if x.claims != "" {
+		s.namespace += "\x00" + x.claims
+	}
+	return s
 }
 
 func (x *redactor) push(key []byte) {
@@ -385,7 +459,7 @@ func (x *redactor) appendMarker(dst, value []byte) []byte {
 	}
 	x.count++
 	dst = append(dst, '"')
-	dst = x.rules.key.appendMarker(dst, x.scope, x.path, value)
+	dst = x.rules.key.appendMarker(dst, x.macScope(), x.path, value)
 	return append(dst, '"')
 }
 
@@ -404,7 +478,7 @@ func (x *redactor) replaceSpans(dst, s []byte) []byte {
 	end := 0
 	for _, span := range x.spans {
 		dst = append(dst, s[end:span.from]...)
-		dst = x.rules.key.appendMarker(dst, x.scope, x.path, s[span.from:span.to])
+		dst = x.rules.key.appendMarker(dst, x.macScope(), x.path, s[span.from:span.to])
 		end = span.to
 		x.count++
 	}
@@ -426,8 +500,11 @@ func (x *redactor) markerFor(where, s string) string {
 		return s
 	}
 	x.count++
-	return string(x.rules.key.appendMarker(nil, x.scope, [][]byte{bytesOf(where)}, bytesOf(s)))
+	return string(x.rules.key.appendMarker(nil, x.macScope(), [][]byte{bytesOf(where)}, bytesOf(s)))
 }
+
+// quoting tells whether an error is redacted that may quote what was sent.
+func (x *redactor) quoting() bool { return x.program.secret || x.rules.strict }
 
 // isTellingStatus tells whether a body is a Status whose messages may quote what
 // was sent. The API server's own refusals do not.

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/tinylib/msgp/msgp"
@@ -9,6 +10,10 @@ import (
 // patch transcodes the body of a patch request: a JSON Patch is an array of
 // operations, the other kinds are shaped like the object they change.
 func (x *redactor) patch(dst, raw []byte) ([]byte, error) {
+	// managedFields in a patch are what a client asks for, and stay.
+	omit := x.omitManagedFields
+	x.omitManagedFields = false
+	defer func() { x.omitManagedFields = omit }()
 	switch msgp.NextType(raw) {
 	case msgp.ArrayType:
 		dst, _, err := x.jsonPatch(dst, raw, 0)
@@ -18,11 +23,7 @@ func (x *redactor) patch(dst, raw []byte) ([]byte, error) {
 		if x.program.secret {
 			at.action = actionReplace
 		}
-		// managedFields in a patch are what a client asks for, and stay.
-		omit := x.omitManagedFields
-		x.omitManagedFields = false
 		dst, _, err := x.value(dst, raw, at, 0)
-		x.omitManagedFields = omit
 		return dst, err
 	}
 	return x.replace(dst, raw)
@@ -60,7 +61,12 @@ func (x *redactor) jsonPatch(dst, b []byte, depth int) ([]byte, []byte, error) {
 // operation transcodes one operation: its value is redacted as what stands at its
 // path, so that the path may lead to a secret, into one, or to what is around one.
 func (x *redactor) operation(dst, b []byte, depth int) ([]byte, []byte, error) {
-	at := x.target(stringAt(b, "path"))
+	at := x.target(pathOf(b))
+	path := x.path
+	if x.rules.key != nil {
+		x.path = at.path
+		defer func() { x.path = path }()
+	}
 	n, b, err := msgp.ReadMapHeaderBytes(b)
 	if err != nil {
 		return dst, b, err
@@ -80,11 +86,11 @@ func (x *redactor) operation(dst, b []byte, depth int) ([]byte, []byte, error) {
 		dst = append(appendJSONString(dst, key), ':')
 		s, isString := stringOf(b)
 		switch {
-		case isString && (string(key) == "op" || string(key) == "path" || string(key) == "from"):
+		case isString && x.isInstruction(string(key), string(s)):
 			dst = x.appendText(dst, s)
 			b, err = skip(b)
 		case isString && at.applied && string(key) == "value":
-			dst = x.document(dst, s, depth)
+			dst = x.document(dst, s, true, depth)
 			b, err = skip(b)
 		default:
 			dst, b, err = x.value(dst, b, at.spot, depth+1)
@@ -96,28 +102,60 @@ func (x *redactor) operation(dst, b []byte, depth int) ([]byte, []byte, error) {
 	return append(dst, '}'), b, nil
 }
 
+// isInstruction tells whether a member of an operation says what to do rather
+// than holding a value. In a patch of a secret resource only what is well-formed
+// is believed to.
+func (x *redactor) isInstruction(key, s string) bool {
+	switch key {
+	case "op":
+		return !x.program.secret || slices.Contains([]string{"add", "remove", "replace", "move", "copy", "test"}, s)
+	case "path", "from":
+		return !x.program.secret || s == "" || s[0] == '/'
+	}
+	return false
+}
+
+// pathOf is the path of an operation. It is none if the operation has several:
+// which of them counts is up to the server's decoder.
+func pathOf(operation []byte) (path []byte, ok bool) {
+	paths := 0
+	_, err := eachField(operation, "", func(key, value []byte) error {
+		if string(key) == "path" {
+			paths++
+			path, ok = stringOf(value)
+		}
+		return nil
+	})
+	return path, ok && paths == 1 && err == nil && (len(path) == 0 || path[0] == '/')
+}
+
 // target is where an operation's path leads.
 type target struct {
 	spot
-	applied bool // to what kubectl last applied
+	applied bool     // to what kubectl last applied
+	path    [][]byte // for markers with a MAC; as in the object, without indexes
 }
 
 // target walks a JSON Pointer (RFC 6901) from an object's root. A path that is
-// none replaces the value whole, as every value of a secret resource is.
-func (x *redactor) target(pointer []byte) target {
+// none replaces the value whole, as every value of a secret resource is, unless a
+// rule keeps it.
+func (x *redactor) target(pointer []byte, ok bool) target {
 	t := target{spot: x.root()}
-	if x.program.secret || len(pointer) > 0 && pointer[0] != '/' {
+	if x.program.secret || !ok {
 		t.action = actionReplace
-		return t
 	}
-	if len(pointer) == 0 {
+	if !ok || len(pointer) == 0 {
 		return t
 	}
 	unescape := strings.NewReplacer("~1", "/", "~0", "~")
 	for _, token := range strings.Split(string(pointer[1:]), "/") {
-		token = unescape.Replace(token)
-		t.spot = x.step(&t.spot, []byte(token))
-		t.applied = token == lastApplied
+		key := []byte(unescape.Replace(token))
+		t.spot = x.step(&t.spot, key)
+		t.applied = string(key) == lastApplied && t.action == ""
+		if token == "-" || isDigits(token) {
+			key = nil
+		}
+		t.path = append(t.path, key)
 	}
 	if t.action == actionRemove {
 		t.action = actionReplace // the operation stays, its value goes
@@ -143,7 +181,10 @@ func (x *redactor) patchAnnotation(s string) string {
 			break
 		}
 		dst = append(appendJSONString(dst, key), ':')
-		if string(key) == "patch" && msgp.NextType(b) == msgp.ArrayType {
+		if string(key) == "patch" {
+			if msgp.NextType(b) != msgp.ArrayType {
+				return x.markerFor("annotations", s)
+			}
 			dst, b, err = x.jsonPatch(dst, b, 1)
 		} else {
 			dst, b, err = x.value(dst, b, spot{}, 1)

@@ -84,6 +84,9 @@ func (s *states) add(i int) { s[i/64] |= 1 << (i % 64) }
 type matcher struct {
 	steps []step
 	start states
+	// within are the positions so far along a path that only what the rest of the
+	// path describes is expected there.
+	within states
 	// size is the number of words of states in use.
 	size int
 }
@@ -95,13 +98,34 @@ type step struct {
 	rule    int // accepted after this step; -1: go on with the next one
 }
 
+// expects tells whether a set holds a place where a path goes on.
+func (m *matcher) expects(set *states) bool {
+	for word := range m.size {
+		if set[word]&m.within[word] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // add appends a path that accepts rule.
 func (m *matcher) add(path []segment, rule int) error {
 	if len(m.steps)+len(path) > maxStates {
 		return fmt.Errorf("too many rules for one resource: their paths have more than %d steps", maxStates)
 	}
 	first := len(m.steps)
+	keys, enough := 0, 1
 	for i, s := range path {
+		if keys >= enough {
+			m.within.add(first + i)
+		}
+		switch s.kind {
+		case segmentKey:
+			keys++
+		case segmentDeep:
+			// One key anywhere says little: a label may be called env.
+			keys, enough = 0, 2
+		}
 		accepts := -1
 		if i == len(path)-1 {
 			accepts = rule

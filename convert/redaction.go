@@ -229,6 +229,9 @@ func (r *Redaction) checkSize() error {
 // resourceKey names a resource: the subresource is part of it.
 type resourceKey struct{ group, resource, subresource string }
 
+// unknownResource is that of a request that cannot be told: it may be a secret.
+var unknownResource = resourceKey{resource: "\x00"}
+
 func (k resourceKey) String() string {
 	if k.subresource == "" {
 		return k.resource
@@ -247,7 +250,7 @@ type program struct {
 // maxPrograms bounds the programs kept: the names of resources come from the input.
 const maxPrograms = 10_000
 
-// messagePaths are where an error about a secret resource may quote its values.
+// messagePaths are where an error may quote the values that it is about.
 var messagePaths = []string{"message", "details.causes[*].message"}
 
 // programOf compiles the rules for a resource, once.
@@ -265,9 +268,9 @@ func (r *Redaction) programOf(k resourceKey) *program {
 }
 
 func (r *Redaction) compile(k resourceKey) *program {
-	p := &program{secret: r.secretResource(k)}
+	p := &program{secret: r.secretResource(k) || k == unknownResource}
 	// The sizes were checked when the rules were loaded.
-	if p.secret {
+	if p.secret || r.strict {
 		for _, path := range messagePaths {
 			segments, _ := parsePath(path)
 			_ = p.matcher.add(segments, len(p.rules))

@@ -11,7 +11,8 @@ import "strings"
 // about tokens and secrets only at the end, since Kubernetes has many kinds named
 // so (secretStore, tokenReview, SecretProviderClass).
 func secretKey(name []byte) bool {
-	if len(name) < 3 || len(name) > 128 || !maybeSecret(name) {
+	// What a long name is about stands at its end.
+	if name = name[max(0, len(name)-maxName):]; len(name) < 3 || !maybeSecret(name) {
 		return false
 	}
 	var buf [16]string
@@ -28,7 +29,7 @@ func secretKey(name []byte) bool {
 		return false
 	}
 	for i, w := range words {
-		if isPasswordWord(w) || i > 0 && secretPairs[words[i-1]+" "+w] {
+		if isPasswordWord(w) || w == "pass" && i == len(words)-1 || i > 0 && secretPairs[words[i-1]+" "+w] {
 			return true
 		}
 	}
@@ -58,6 +59,10 @@ func maybeSecret(name []byte) bool {
 			}
 		case 'c':
 			if b == 'r' && c == 'e' || b == 'o' && c == 'n' {
+				return true
+			}
+		case 'd':
+			if b == 'o' && c == 'c' { // dockercfg
 				return true
 			}
 		case 'k':
@@ -114,7 +119,7 @@ func isPasswordWord(w string) bool {
 			return true
 		}
 	}
-	return w == "pwd" || w == "pass" || w == "htpasswd" || w == "sshpass"
+	return w == "pwd" || w == "htpasswd" || w == "sshpass"
 }
 
 func isSecretNoun(w string) bool {
@@ -135,7 +140,8 @@ var secretPairs = setOf("api key", "api keys", "access key", "secret key", "priv
 	"encryption key", "signing key", "master key", "session key", "auth key", "connection string", "secret id", "storage key", "license key")
 
 // holdsValue are words behind a noun that do not change what it is.
-var holdsValue = setOf("value", "values", "data", "string", "text", "hash", "base", "plaintext", "content", "contents", "raw")
+var holdsValue = setOf("value", "values", "data", "string", "text", "hash", "base", "plaintext", "content", "contents", "raw",
+	"json", "yaml", "pem", "b", "plain", "encoded", "clear")
 
 // aboutSecrets are last words of names that say something about a secret.
 var aboutSecrets = setOf("name", "names", "ref", "refs", "reference", "references", "selector", "selectors", "namespace", "namespaces",
@@ -152,6 +158,18 @@ var aboutSecrets = setOf("name", "names", "ref", "refs", "reference", "reference
 var sparedNames = setOf("secrets", "imagepullsecrets", "secretsstore", "serviceaccounttoken", "automountserviceaccounttoken",
 	"passwordkey", "tokenkey", "sourcesecret", "imagepullsecret", "pullsecret", "tlssecret", "credentialsecret", "existingsecret",
 	"kubernetes", "bootstraptoken", "serviceaccounttokens", "publickeytoken", "secretref")
+
+// describesSecret tells whether a key below one that names a secret says where
+// or what it is, rather than holding it: a volume's secret.secretName and
+// secret.items[].path, a certificate's privateKey.algorithm.
+func describesSecret(key []byte) bool {
+	var buf [16]string
+	words := nameWords(buf[:0], key[max(0, len(key)-maxName):])
+	return len(words) > 0 && describing[words[len(words)-1]]
+}
+
+var describing = setOf("name", "names", "namespace", "kind", "version", "group", "key", "uid", "path", "policy", "type",
+	"algorithm", "encoding", "format", "mode", "class", "ref", "selector", "provider", "file", "filename", "rotation")
 
 func setOf(list ...string) map[string]bool {
 	set := make(map[string]bool, len(list))

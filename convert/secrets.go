@@ -16,7 +16,8 @@ type span struct{ from, to int }
 // meant for secrets: commands, messages, annotations. SecretExamples in the tests
 // shows what it takes and what it leaves.
 func secretSpans(dst []span, s []byte) []span {
-	end := 0 // of the last span
+	end := 0   // of the last span
+	noJWT := 0 // up to here no JWT begins: one run of base64 is read once
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		if !triggers[c] {
@@ -26,14 +27,18 @@ func secretSpans(dst []span, s []byte) []span {
 		switch {
 		case c == '=' || c == ':':
 			found, ok = assigned(s, i, end)
-		case i > 0 && isWord(s[i-1]):
-			continue // not the start of anything
+		case c == '\'':
+			found, ok = quotedPassword(s, i)
+		case !begins(s, i):
+			continue
 		case c == '-':
 			found, ok = dashed(s, i)
 		case c == 'B' || c == 'b':
 			found, ok = scheme(s, i)
-		case c == 'e':
-			found, ok = jwt(s, i)
+		case c == 'e' && i >= noJWT && bytes.HasPrefix(s[i:], []byte("eyJ")):
+			if found, ok = jwt(s, i); !ok {
+				noJWT = run(s, i, isBase64URL)
+			}
 		default:
 			found, ok = prefixed(s, i)
 		}
@@ -47,9 +52,20 @@ func secretSpans(dst []span, s []byte) []span {
 	return dst
 }
 
+// begins tells whether a word can begin at i. In JSON inside a string, the n of
+// an escaped line break is no letter of the word behind it.
+func begins(s []byte, i int) bool {
+	return i == 0 || !isWord(s[i-1]) || isEscape(s, i-1)
+}
+
+// isEscape tells whether the byte at i is the letter of an escaped \n, \r or \t.
+func isEscape(s []byte, i int) bool {
+	return i > 0 && s[i-1] == '\\' && (s[i] == 'n' || s[i] == 'r' || s[i] == 't')
+}
+
 // triggers are the bytes at which something can begin.
 var triggers = func() (t [256]bool) {
-	for _, c := range []byte("=:-Bbe") {
+	for _, c := range []byte("=:-Bbe'") {
 		t[c] = true
 	}
 	for _, p := range tokenPrefixes {
@@ -101,11 +117,8 @@ func prefixed(s []byte, i int) (span, bool) {
 	return span{}, false
 }
 
-// jwt finds three parts in base64url, the first of which is a JSON object.
+// jwt finds three parts in base64url; the first, a JSON object, begins with eyJ.
 func jwt(s []byte, i int) (span, bool) {
-	if !bytes.HasPrefix(s[i:], []byte("eyJ")) {
-		return span{}, false
-	}
 	end := i
 	for part := range 3 {
 		start := end
@@ -167,7 +180,7 @@ func dashed(s []byte, i int) (span, bool) {
 	if name < len(s) && s[name] == '-' {
 		name++
 	}
-	end := run(s, name, isNameByte)
+	end := run(s[:min(len(s), name+maxName)], name, isNameByte)
 	value := run(s, end, isBlank)
 	if value == end || value >= len(s) || s[value] == '-' {
 		return span{}, false
@@ -188,9 +201,9 @@ func dashed(s []byte, i int) (span, bool) {
 
 // pem finds a private key, whole; certificates and public keys are evidence.
 func pem(s []byte, i int) (span, bool) {
-	const begin, private, end = "-----BEGIN ", "PRIVATE KEY-----", "-----END "
-	line := s[i+len(begin) : min(len(s), i+len(begin)+64)]
-	if !bytes.Contains(line, []byte(private)) {
+	const begin, private, end = "-----BEGIN ", "PRIVATE KEY", "-----END "
+	label, _, _ := bytes.Cut(s[i+len(begin):min(len(s), i+len(begin)+64)], []byte("-----"))
+	if !bytes.Contains(label, []byte(private)) { // PGP says PRIVATE KEY BLOCK
 		return span{}, false
 	}
 	at := bytes.Index(s[i+len(begin):], []byte(end))
@@ -224,11 +237,14 @@ func assigned(s []byte, i, after int) (span, bool) {
 		return span{}, false // `name = value` is too common a way to compare
 	}
 	name := nameEnd
-	for name > after && isNameByte(s[name-1]) && nameEnd-name < 128 {
+	for name > after && isNameByte(s[name-1]) && nameEnd-name < maxName && !isEscape(s, name-1) {
 		name--
 	}
 	// A path before the last dot or slash is no part of the name.
 	key := bytes.TrimLeft(s[name:nameEnd], "-")
+	if quoted && string(key) == "value" || !quoted && string(key) == "Value" {
+		return pairedValue(s, name, i)
+	}
 	if !secretKey(key) && (string(bytes.ToLower(key)) != "sig" || s[i] != '=') {
 		return span{}, false
 	}
@@ -236,17 +252,68 @@ func assigned(s []byte, i, after int) (span, bool) {
 	if s[i] == '=' && value != i+1 {
 		return span{}, false // an empty value
 	}
-	found, ok := valueAfter(s, value)
-	if !ok || s[i] == '=' || quoted {
-		return found, ok
+	if s[i] == '=' || quoted {
+		if s[i] == ':' && value < len(s) && (s[value] == '{' || s[value] == '[') {
+			return span{}, false // its parts have names of their own
+		}
+		return valueAfter(s, value)
+	}
+	if refused, ok := refusedValue(s, value); ok {
+		return valueAfter(s, refused)
 	}
 	// `password: x` without quotes is YAML only at the start of a line; elsewhere
-	// it is prose, as is a plain word.
+	// it is prose, as is a plain word. This is asked first, so that a text of
+	// nothing but `password:` is read once.
 	lineStart := bytes.TrimRight(s[:name], " -")
 	if len(lineStart) > 0 && lineStart[len(lineStart)-1] != '\n' && !bytes.HasSuffix(lineStart, []byte(`\n`)) {
 		return span{}, false
 	}
-	return found, mixed(s[found.from:found.to]) && oneWord(s, found.to)
+	found, ok := valueAfter(s, value)
+	return found, ok && mixed(s[found.from:found.to]) && oneWord(s, found.to)
+}
+
+// maxName bounds how long a name is read.
+const maxName = 128
+
+// pairedValue finds the value of a pair of name and value, which in texts are
+// environment variables: an error about a Job or a StatefulSet quotes its whole
+// pod template, as JSON or as Go prints it. name is where the word value begins.
+func pairedValue(s []byte, name, i int) (span, bool) {
+	before := s[max(0, name-2*maxName):name]
+	at := max(bytes.LastIndex(before, []byte("name")), bytes.LastIndex(before, []byte("Name")))
+	value := run(s, i+1, isBlank)
+	if at < 0 || bytes.ContainsAny(before[at:], "{}[]") || value >= len(s) || s[value] != '"' && s[value] != '\\' {
+		return span{}, false
+	}
+	return valueAfter(s, value)
+}
+
+// refusedValue skips what the API server puts before a value that it refuses:
+// `spec.password: Invalid value: "x": …`.
+func refusedValue(s []byte, i int) (value int, ok bool) {
+	for _, words := range [...]string{"Invalid value: ", "Unsupported value: ", "Duplicate value: "} {
+		if bytes.HasPrefix(s[i:], []byte(words)) {
+			return i + len(words), true
+		}
+	}
+	return i, false
+}
+
+// quotedPassword finds the string in SQL's PASSWORD '…' and IDENTIFIED BY '…'.
+func quotedPassword(s []byte, i int) (span, bool) {
+	before := bytes.TrimRight(s[max(0, i-64):i], " ")
+	if len(before) == 0 || s[i-1] != ' ' {
+		return span{}, false
+	}
+	word := len(before)
+	for word > 0 && isWord(before[word-1]) {
+		word--
+	}
+	by := bytes.EqualFold(before[word:], []byte("by")) && hasSuffixFold(bytes.TrimRight(before[:word], " "), "identified")
+	if !by && !bytes.EqualFold(before[word:], []byte("password")) {
+		return span{}, false
+	}
+	return valueAfter(s, i)
 }
 
 // oneWord tells whether a line ends at i.
@@ -263,11 +330,11 @@ func userinfo(s []byte, i int) (span, bool) {
 		if c == '@' {
 			at = end
 		}
-		if c == '/' || c == '?' || c == '#' || c == '"' || c == '\'' || c == '\\' || c <= ' ' {
+		if c == '"' || c == '\'' || c == '\\' || c <= ' ' || (c == '/' || c == '?' || c == '#') && !inPassword(s[i:end]) {
 			break
 		}
 	}
-	if at <= i {
+	if at <= i || bytes.HasPrefix(s[at+1:], []byte("sha256:")) { // an image's digest
 		return span{}, false
 	}
 	if colon := bytes.IndexByte(s[i:at], ':'); colon >= 0 {
@@ -275,6 +342,17 @@ func userinfo(s []byte, i int) (span, bool) {
 		return v, !isReference(s[v.from:v.to])
 	}
 	return span{i, at}, at-i >= 16 && bytes.ContainsAny(s[i:at], "0123456789")
+}
+
+// inPassword tells whether a URL's authority so far ends within a password, which
+// people write with a slash in it, rather than in a port or an address.
+func inPassword(authority []byte) bool {
+	colon := bytes.LastIndexByte(authority, ':')
+	if colon < 0 || bytes.IndexByte(authority, '@') >= 0 {
+		return false
+	}
+	v := authority[colon+1:]
+	return run(v, 0, isDigit) < len(v) && bytes.IndexByte(v, ']') < 0
 }
 
 // valueAfter is the value that begins at i: quoted, or up to where a shell, a
@@ -361,6 +439,10 @@ func isTokenByte(c byte) bool { return isWord(c) || c == '-' || c == '.' }
 // isCredentialByte is a token68 of RFC 9110.
 func isCredentialByte(c byte) bool {
 	return isWord(c) || c == '-' || c == '.' || c == '~' || c == '+' || c == '/' || c == '='
+}
+
+func hasSuffixFold(s []byte, suffix string) bool {
+	return len(s) >= len(suffix) && bytes.EqualFold(s[len(s)-len(suffix):], []byte(suffix))
 }
 
 func hasPrefixFold(s []byte, prefix string) bool {

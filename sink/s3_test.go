@@ -126,6 +126,23 @@ func TestPutSaysAllThatS3MustCheck(t *testing.T) {
 	}
 }
 
+// TestEndpointMeansPathStyle also where it has a name: the bucket belongs in the
+// path, since nobody made BUCKET.localhost. (With an address the SDK does so anyway.)
+func TestEndpointMeansPathStyle(t *testing.T) {
+	a := &answer{status: http.StatusOK}
+	_, url := storeAt(t, a, conf.Config{})
+	store, err := NewS3(context.Background(), conf.Config{Endpoint: strings.Replace(url, "127.0.0.1", "localhost", 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x")); err != nil {
+		t.Fatal(err)
+	}
+	if r := a.requests[0]; !strings.HasPrefix(r.Host, "localhost:") || r.URL.Path != "/audit/"+object().Key {
+		t.Errorf("asked %s for %s", r.Host, r.URL.Path)
+	}
+}
+
 func TestRegionOfTheConfigurationIsSignedFor(t *testing.T) {
 	a := &answer{status: http.StatusOK}
 	store, _ := storeAt(t, a, conf.Config{Region: "eu-central-1"})

@@ -103,7 +103,7 @@ func TestFlippedByteInAnOpenSegmentCostsNoOtherFrame(t *testing.T) {
 	content, frames, ends := crashed(t)
 	lastPayload := ends[1] + 8 // its checksum first
 	for i := range content {
-		for _, bit := range []byte{0x01, 0x10, 0x80} {
+		for _, bit := range []byte{0x01, 0x80} {
 			damaged := bytes.Clone(content)
 			damaged[i] ^= bit
 			storeDir := place(t, openName(1), damaged)

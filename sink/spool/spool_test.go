@@ -378,6 +378,23 @@ func TestFullSpoolTakesNothingAndDrains(t *testing.T) {
 	}
 }
 
+// TestFrameThatCanNeverFitIsToldApart from one that must wait, though both are
+// answered alike.
+func TestFrameThatCanNeverFitIsToldApart(t *testing.T) {
+	opts := roomy()
+	opts.SegmentSize, opts.Limit = 1000, 5000
+	s := open(t, t.TempDir(), opts)
+	if err := s.Append(make([]byte, 5000-1000-frameHeadLen+1)); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "5000") {
+		t.Errorf("error %v, want ErrFull with the limit to raise", err)
+	}
+	if st := s.Stats(); st != (Stats{}) {
+		t.Errorf("left behind: %+v", st)
+	}
+	if err := s.Append(make([]byte, 5000-1000-frameHeadLen)); err != nil {
+		t.Errorf("the largest frame that fits an empty spool: %v", err)
+	}
+}
+
 func TestQuarantineCountsAndSurvivesARestart(t *testing.T) {
 	storeDir := t.TempDir()
 	s := open(t, storeDir, roomy())

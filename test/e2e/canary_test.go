@@ -1,0 +1,671 @@
+package e2e
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"audit_s3/test/rig"
+)
+
+// stems are what is searched for: what all canaries begin with, the captured one
+// that has another name, and the key to the S3 server, which the plugin holds too.
+var stems = []string{canaryStem, "SUPERSECRETVALUE1", rig.SecretKey}
+
+// needle is a stem in one encoding.
+type needle struct {
+	encoding string
+	text     []byte
+}
+
+// needles are the stems in every encoding. JSON escapes and percent-encoding leave
+// the letters of a stem alone, so the plain search finds a canary in either; those
+// that change every byte are looked for as well. Base64 at each alignment is what
+// stays the same whatever stands before and behind; its own output may have been
+// encoded once more, as the data of a Secret is in a text that is encoded.
+var needles = sync.OnceValue(func() []needle {
+	var all []needle
+	for _, stem := range stems {
+		once := encodings([]byte(stem))
+		all = append(all, needle{"plain", []byte(stem)})
+		all = append(all, once...)
+		for _, n := range once {
+			if strings.HasPrefix(n.encoding, "base64") {
+				for _, m := range encodings(n.text) {
+					all = append(all, needle{m.encoding + " of " + n.encoding, m.text})
+				}
+			}
+		}
+	}
+	return all
+})
+
+func encodings(b []byte) []needle {
+	all := []needle{
+		{"hex", []byte(hex.EncodeToString(b))},
+		{"HEX", bytes.ToUpper([]byte(hex.EncodeToString(b)))},
+	}
+	percent, unicode := "", ""
+	for _, c := range b {
+		percent += fmt.Sprintf("%%%02X", c)
+		unicode += fmt.Sprintf(`\u%04x`, c)
+	}
+	all = append(all, needle{"percent", []byte(percent)}, needle{"unicode", []byte(unicode)})
+	if lower := strings.ToLower(percent); lower != percent {
+		all = append(all, needle{"percent, lower case", []byte(lower)})
+	}
+	for shift := range 3 {
+		for name, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "base64url": base64.RawURLEncoding} {
+			padded := append(make([]byte, shift), b...)
+			text := encoding.EncodeToString(padded)
+			// Only the characters all of whose six bits are the stem's.
+			from, to := (shift*8+5)/6, len(padded)*8/6
+			all = append(all, needle{fmt.Sprintf("%s+%d", name, shift), []byte(text[from:to])})
+		}
+	}
+	return all
+}
+
+// place is something that is searched: its kind, what it is called, and bytes.
+// The name is searched as well.
+type place struct {
+	kind, name string
+	content    []byte
+}
+
+// hit is a canary that was found.
+type hit struct {
+	kind, name, encoding string
+	canary               string // as much of it as can be told
+	around               string
+}
+
+func (h hit) String() string {
+	return fmt.Sprintf("%s in %s %s, %s: %q", h.canary, h.kind, h.name, h.encoding, h.around)
+}
+
+var canaryName = regexp.MustCompile(`CANARY-[A-Za-z0-9]+(-[0-9]+)?`)
+
+// search finds every stem in every encoding, once for each canary and place.
+func search(places []place) []hit {
+	var hits []hit
+	seen := map[string]bool{}
+	for _, p := range places {
+		for _, text := range [][]byte{p.content, []byte(p.name)} {
+			for _, n := range needles() {
+				for from := 0; ; {
+					i := bytes.Index(text[from:], n.text)
+					if i < 0 {
+						break
+					}
+					i += from
+					from = i + len(n.text)
+					h := hit{p.kind, p.name, n.encoding, "a canary", string(text[max(0, i-60):min(len(text), i+80)])}
+					switch {
+					case n.encoding != "plain":
+						h.canary = decoded(text, i, n.encoding)
+					case canaryName.Match(text[i:]):
+						h.canary = string(canaryName.Find(text[i:min(len(text), i+40)]))
+					}
+					if key := h.kind + "\x00" + h.name + "\x00" + h.encoding + "\x00" + h.canary; !seen[key] {
+						seen[key] = true
+						hits = append(hits, h)
+					}
+				}
+			}
+		}
+	}
+	return hits
+}
+
+// decoded names the canary of a hit in another encoding, as well as it can.
+func decoded(text []byte, at int, encoding string) string {
+	if strings.Contains(encoding, " of ") || !strings.HasPrefix(encoding, "base64") {
+		return "a canary"
+	}
+	isBase64 := func(c byte) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '+' || c == '/' || c == '-' || c == '_'
+	}
+	end := at
+	for end < len(text) && end < at+60 && isBase64(text[end]) {
+		end++
+	}
+	for shift := range min(4, at+1) {
+		run := text[at-shift : end]
+		if len(run)%4 == 1 {
+			run = run[:len(run)-1]
+		}
+		for _, alphabet := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			plain := make([]byte, len(run))
+			n, _ := alphabet.Decode(plain, run)
+			if name := canaryName.Find(plain[:n]); name != nil {
+				return string(name)
+			}
+		}
+	}
+	return "a canary"
+}
+
+// keptByDefault are the places where a canary may stay under `redaction default`,
+// each with the reason. They may stay in the bodies of events only (the spool and
+// the objects), as they are; strict keeps none.
+var keptByDefault = map[string]string{
+	"CANARY-cmd-60":                   "captured: an argument of a container's command, which is where a reverse shell stands; not named by a flag or an assignment",
+	"CANARY-exec-62":                  "captured: what was run by exec, which an investigator looks for first",
+	"CANARY-uri-63":                   "captured: what was run by exec, as above",
+	"container command":               "evidence, as in the captured events; what looks like a secret in it goes",
+	"JSON Patch to a command":         "evidence, as above",
+	"container args":                  "evidence, as above",
+	"probe's command":                 "evidence, as above",
+	"lifecycle hook's command":        "evidence, as above",
+	"exec command":                    "evidence, as above",
+	"attach command":                  "evidence, as above",
+	"proxy path":                      "what was asked of the program behind the proxy: rule 4 takes the query's values, the path falls under rule 7",
+	"proxy path, escaped":             "as above",
+	"proxy path of a broken URI":      "as above",
+	"proxy path with doubled slashes": "as above",
+	"annotation":                      "free text of an annotation: rule 7 takes what looks like a secret",
+	"message":                         "error text that is not about a Secret or its like: rule 7 takes what looks like a secret",
+	"cause":                           "as above",
+	"message in a body":               "as above",
+	"cause in a body":                 "as above",
+}
+
+// judge sorts hits into leaks, one line for each place where a canary was put, and
+// those that a mode allows; used notes the latter.
+func judge(c *canaries, hits []hit, cluster func(hit) string, used map[string]bool) (leaks []string) {
+	found := map[string]map[string]bool{}
+	first := map[string]hit{}
+	for _, h := range hits {
+		where := c.place(h.canary)
+		_, allowed := keptByDefault[where]
+		if allowed && h.encoding == "plain" && strings.HasPrefix(cluster(h), "default") {
+			used[where] = true
+			continue
+		}
+		if found[where] == nil {
+			found[where], first[where] = map[string]bool{}, h
+		}
+		found[where][h.kind+" of "+cluster(h)] = true
+	}
+	for where, places := range found {
+		leaks = append(leaks, fmt.Sprintf("%q leaks into %s: %s", where, strings.Join(slices.Sorted(maps.Keys(places)), ", "), first[where]))
+	}
+	slices.Sort(leaks)
+	return leaks
+}
+
+// canaryRun is a host that takes canaries, and what it leaves behind.
+type canaryRun struct {
+	*setup
+	*canaries
+	clusters []string
+	tmp      string
+	mu       sync.Mutex
+	spool    map[string]place // files of the spool as they were at any time
+	endLook  func()
+}
+
+// everythingExactly lifts the caps of the resources that hold secrets, so that
+// their bodies are kept and redacted.
+const everythingExactly = `apiVersion: audit.k8s.io/v1
+kind: Policy
+rules:
+- level: %[1]s
+  resources:
+  - {group: "", resources: [secrets, configmaps, serviceaccounts/token]}
+  - {group: authentication.k8s.io, resources: [tokenreviews]}
+- level: %[1]s
+`
+
+// newCanaryRun starts S3 and a host with sections of these modes: each with a
+// policy that keeps all bodies, one that keeps requests' and with none at all.
+func newCanaryRun(t *testing.T, modes ...string) *canaryRun {
+	s := newSetup(t)
+	r := &canaryRun{setup: s, canaries: &canaries{}, tmp: filepath.Join(s.dir, "tmp"), spool: map[string]place{}}
+	if err := os.Mkdir(r.tmp, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", r.tmp) // of the host
+	r.at("the key of the markers")
+	key := s.write("hmac.key", canaryStem+"g0001-"+strings.Repeat("k", 32))
+	var sections []rig.Section
+	for _, mode := range modes {
+		for _, policy := range []string{"RequestResponse", "Request", "none"} {
+			name := mode + "-" + policy
+			section := s.section(name).Set("redaction", mode)
+			if policy != "none" {
+				section = section.Set("policy_file", s.write(name+".yaml", fmt.Sprintf(everythingExactly, policy)))
+			}
+			if mode != "off" && policy == "Request" {
+				section = section.Set("redaction_hmac_key_file", key)
+			}
+			sections = append(sections, section)
+			r.clusters = append(r.clusters, name)
+		}
+	}
+	s.run(sections...)
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(50 * time.Millisecond):
+				r.look()
+			}
+		}
+	}()
+	r.endLook = sync.OnceFunc(func() { close(done); <-stopped; r.look() })
+	t.Cleanup(r.endLook)
+	return r
+}
+
+// look copies the spools' files, which are deleted after the upload: segments,
+// whose frames are uncompressed msgpack, and scratch. Fluent Bit's own chunks, in
+// the host's folder, are outside: they hold events as they came, before any plugin
+// sees them, and are the operator's to protect.
+func (r *canaryRun) look() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, cluster := range r.clusters {
+		root := filepath.Join(r.dir, "store-"+cluster)
+		_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				r.copyFile(path)
+			}
+			return nil //nolint:nilerr // files may go at any time
+		})
+	}
+}
+
+// copyFile notes a file's bytes, if there are more than before.
+func (r *canaryRun) copyFile(path string) {
+	name, err := filepath.Rel(r.dir, path)
+	if err != nil {
+		return
+	}
+	before, known := r.spool[name]
+	info, err := os.Stat(path)
+	if err != nil || known && info.Size() <= int64(len(before.content)) {
+		return
+	}
+	if content, err := os.ReadFile(path); err == nil {
+		r.spool[name] = place{"spool", name, content}
+	}
+}
+
+// left is everything that the plugin has left behind: the spool at any time, files for
+// a moment, objects with keys and metadata, raw and decoded, and the log. The
+// plugin has no metrics yet but those in the log.
+func (r *canaryRun) left() []place {
+	r.t.Helper()
+	r.mu.Lock()
+	all := slices.Collect(maps.Values(r.spool))
+	r.mu.Unlock()
+	all = append(all, place{"log", "", []byte(r.host.Log())})
+	for dir, kind := range map[string]string{r.tmp: "temporary file"} {
+		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			name, _ := filepath.Rel(r.dir, path)
+			all = append(all, place{kind, name, content})
+			return err
+		})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	objects, err := r.s3.Objects(bucket)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, o := range objects {
+		metadata, body := r.get(o.Key)
+		all = append(all, place{"object", o.Key, body})
+		for k, v := range metadata {
+			all = append(all, place{"object metadata", o.Key + " " + k, []byte(v)})
+		}
+		switch {
+		case strings.HasSuffix(o.Key, ".gz"):
+			all = append(all, place{"rejects", o.Key, []byte(gunzip(r.t, o.Path))})
+		case strings.HasSuffix(o.Key, ".parquet"):
+			_, rows, err := rig.Query(r.ctx, o.Path, "SELECT to_json(audit)::VARCHAR FROM audit")
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			var text bytes.Buffer
+			for _, row := range rows {
+				fmt.Fprintln(&text, row...)
+			}
+			all = append(all, place{"rows", o.Key, text.Bytes()})
+		default:
+			r.t.Errorf("object %s is of no known kind", o.Key)
+		}
+	}
+	return all
+}
+
+// clusterOf is the section that a hit belongs to.
+func clusterOf(h hit) string {
+	_, after, ok := strings.Cut(h.name, "cluster=")
+	if !ok {
+		if _, after, ok = strings.Cut(h.name, "store-"); !ok {
+			return "all"
+		}
+	}
+	name, _, _ := strings.Cut(after, "/")
+	return name
+}
+
+// feed posts the captured lists, then without S3 the generated events at each
+// level and those that become rejects, lets uploads fail, and ends well.
+func (r *canaryRun) feed() (events []canaryEvent, rejects int) {
+	t := r.t
+	t.Helper()
+	captured := capturedLists(t)
+	for _, list := range captured {
+		r.post("audit", list)
+	}
+	r.waitRows(int64(406*len(r.clusters)), "true")
+	r.s3.Stop()
+	for _, level := range []string{"Metadata", "Request", "RequestResponse"} {
+		events = append(events, generate(r.canaries, level)...)
+	}
+	// Slices of one list each, with what becomes a reject among them.
+	broken := brokenEvents(r.canaries)
+	for part := range slices.Chunk(events, 200) {
+		var items []string
+		for _, e := range part {
+			items = append(items, e.event)
+		}
+		items = append(items, broken...)
+		rejects += len(broken)
+		r.post("audit", list(items...))
+	}
+	// Text that a tail input would hand over: an event, and one that breaks off.
+	text, err := json.Marshal(r.expand(`{"kind":"Event","auditID":"<text:log text that breaks off>`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.post("audit", fmt.Appendf(nil, `{"log":%s}`, text))
+	rejects++
+	for _, list := range captured {
+		r.post("audit", list)
+	}
+	want := fmt.Sprintf("accepted=%d", (len(events)+2*406)*len(r.clusters))
+	r.waitLog(want)
+	r.waitLog("it stays in the spool and will be tried again")
+	time.Sleep(1200 * time.Millisecond) // until the last segment is sealed and tried
+	r.look()
+	if err := r.s3.Start(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	r.endLook()
+	for _, cluster := range r.clusters {
+		if left := r.spooled(cluster); len(left) > 0 {
+			t.Errorf("the spool of %s still holds %v", cluster, left)
+		}
+	}
+	return events, rejects
+}
+
+// TestCanaryIsFoundNowhere sends a secret to every place where secrets hide, and
+// looks for it in everything that the plugin writes.
+func TestCanaryIsFoundNowhere(t *testing.T) {
+	r := newCanaryRun(t, "strict", "default")
+	events, rejects := r.feed()
+
+	// What is searched is really there: all events, bodies among them, rejects,
+	// the spool's files, the errors in the log.
+	for _, cluster := range r.clusters {
+		if n := r.query("SELECT count(*) FROM audit WHERE cluster = '" + cluster + "'")[0][0]; fmt.Sprint(n) != fmt.Sprint(len(events)+2*406) {
+			t.Errorf("%v rows of %s, want %d", n, cluster, len(events)+2*406)
+		}
+		sealed, scratch := 0, 0
+		for name, p := range r.spool {
+			if strings.Contains(name, "store-"+cluster+"/") && strings.HasSuffix(name, ".sealed") && bytes.Contains(p.content, []byte("[REDACTED")) {
+				sealed++
+			}
+			if strings.Contains(name, "store-"+cluster+"/audit_s3/scratch/") && len(p.content) > 0 {
+				scratch++
+			}
+		}
+		if sealed == 0 || scratch == 0 {
+			t.Errorf("%d segments and %d files in scratch of %s were seen while S3 was away", sealed, scratch, cluster)
+		}
+	}
+	for _, resource := range []string{"secrets", "configmaps", "serviceaccounts", "tokenreviews"} {
+		n := r.query(`SELECT count(*) FROM audit WHERE cluster = 'strict-RequestResponse' AND objectref.resource = '` + resource +
+			`' AND coalesce(requestobject, responseobject) LIKE '%[REDACTED]%'`)[0][0]
+		if fmt.Sprint(n) == "0" {
+			t.Errorf("no body of %s was kept and redacted", resource)
+		}
+	}
+	places := r.left()
+	kinds := map[string]int{}
+	lines := 0
+	for _, p := range places {
+		kinds[p.kind]++
+		if p.kind == "rejects" {
+			lines += bytes.Count(p.content, []byte("\n"))
+		}
+	}
+	t.Logf("searched %v for %d canaries in %d encodings", kinds, len(r.places)+14, len(needles()))
+	if want := rejects * len(r.clusters); lines != want {
+		t.Errorf("%d rejects were searched, want %d", lines, want)
+	}
+
+	used := map[string]bool{}
+	leaks := judge(r.canaries, search(places), clusterOf, used)
+	for _, leak := range leaks {
+		t.Error(leak)
+	}
+	for where := range keptByDefault {
+		if !used[where] {
+			t.Errorf("%s is allowed to stay under default, but did not: take it off the list", where)
+		}
+	}
+	// An event of which nothing was removed, although it holds a canary, shows
+	// that the body was lost or that the canary was kept.
+	for _, row := range r.query(`SELECT auditid FROM audit WHERE cluster = 'default-RequestResponse' AND redactions = 0 AND auditid LIKE 'g-%-RequestResponse'`) {
+		i := slices.IndexFunc(events, func(e canaryEvent) bool { return e.id == row[0] })
+		for _, where := range events[i].places {
+			_, kept := keptByDefault[where]
+			told := slices.ContainsFunc(leaks, func(leak string) bool { return strings.HasPrefix(leak, fmt.Sprintf("%q ", where)) })
+			if !kept && !told {
+				t.Errorf("nothing was removed from %s: %.400s", where, events[i].event)
+			}
+		}
+	}
+}
+
+// TestCanarySearchFindsPlantedLeaks: without redaction, and with one canary in
+// each kind of place, the same search finds them all.
+func TestCanarySearchFindsPlantedLeaks(t *testing.T) {
+	r := newCanaryRun(t, "off")
+	r.feed()
+	found := func() (kinds map[string]bool, canaries map[string]bool) {
+		kinds, canaries = map[string]bool{}, map[string]bool{}
+		for _, h := range search(r.left()) {
+			kinds[h.kind+" of "+clusterOf(h)] = true
+			canaries[h.canary] = true
+		}
+		return kinds, canaries
+	}
+	kinds, _ := found()
+	for _, cluster := range r.clusters {
+		for _, kind := range []string{"spool", "rows"} {
+			if !kinds[kind+" of "+cluster] {
+				t.Errorf("redaction off, but no canary was found in the %s of %s", kind, cluster)
+			}
+		}
+	}
+	for _, kind := range []string{"log", "rejects", "object metadata", "temporary file"} {
+		for k := range kinds {
+			if strings.HasPrefix(k, kind+" of ") {
+				t.Errorf("without redaction, too, a canary must not be in %s", k)
+			}
+		}
+	}
+
+	// One leak in each other kind of place, through the same collection.
+	plant := func(key, body string, metadata map[string]string) {
+		t.Helper()
+		_, err := r.s3.Client().PutObject(r.ctx, &awss3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String(key),
+			Body: strings.NewReader(body), Metadata: metadata, ChecksumAlgorithm: types.ChecksumAlgorithmSha256})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	zipped := func(text string) string {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	const rejected = "k8s-audit/_rejected/cluster=off/dt=2026-01-01/"
+	plant(rejected+"a.ndjson.gz", zipped(`{"reason":"`+base64.StdEncoding.EncodeToString([]byte("x"+canaryStem+"planted1"))+`"}`), nil)
+	plant(rejected+canaryStem+"planted2.ndjson.gz", zipped("{}"), nil)
+	plant(rejected+"b.ndjson.gz", zipped("{}"), map[string]string{"note": hex.EncodeToString([]byte(canaryStem + "planted3"))})
+	for path, content := range map[string]string{
+		filepath.Join(r.tmp, "t"): canaryStem + "planted4",
+		filepath.Join(r.dir, "store-off-none", "audit_s3", "scratch", canaryStem+"planted5"): "x",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.look()
+	kinds, names := found()
+	for _, want := range []string{"rejects of off", "object of off", "object metadata of off", "temporary file of all"} {
+		if !kinds[want] {
+			t.Errorf("the leak planted in %s was not found", want)
+		}
+	}
+	for _, want := range []string{"planted1", "planted2", "planted4", "planted5"} { // 3 is in hex
+		if !names[canaryStem+want] {
+			t.Errorf("%s was not found", want)
+		}
+	}
+	r.host = loudHost{r.host, "error: " + url.QueryEscape(`"`+canaryStem+`planted6"`)}
+	if kinds, _ := found(); !kinds["log of all"] {
+		t.Error("the leak planted in the log was not found")
+	}
+}
+
+// loudHost is a host that has said something more.
+type loudHost struct {
+	rig.Host
+	more string
+}
+
+func (h loudHost) Log() string { return h.Host.Log() + h.more }
+
+// TestCanarySearchKnowsEveryEncoding is the search on made-up bytes.
+func TestCanarySearchKnowsEveryEncoding(t *testing.T) {
+	c := &canaries{}
+	for _, stem := range stems {
+		canary := stem + `x9"\ é+/`
+		escaped, err := json.Marshal(canary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		twice, err := json.Marshal(string(escaped))
+		if err != nil {
+			t.Fatal(err)
+		}
+		percent := ""
+		for _, b := range []byte(canary) {
+			percent += fmt.Sprintf("%%%02x", b)
+		}
+		texts := map[string]string{
+			"plain": canary, "JSON": string(escaped), "JSON in JSON": string(twice),
+			"query": url.QueryEscape(canary), "path": url.PathEscape(canary),
+			"percent": percent, "PERCENT": strings.ToUpper(percent),
+			"hex": hex.EncodeToString([]byte(canary)), "HEX": strings.ToUpper(hex.EncodeToString([]byte(canary))),
+		}
+		for shift := range 3 {
+			for _, before := range []string{"\x00\x00", "zz", "\xff\xff"} {
+				b := []byte(before[:shift] + canary)
+				if shift == 0 {
+					b = []byte(before + "y" + canary)
+				}
+				name := fmt.Sprintf("%d behind %q", shift, before)
+				texts["base64, "+name] = base64.StdEncoding.EncodeToString(b)
+				texts["base64url, "+name] = base64.RawURLEncoding.EncodeToString(b)
+				for again := range 3 {
+					text := "abc"[:again] + base64.StdEncoding.EncodeToString(b)
+					texts[fmt.Sprintf("base64 twice, %d, %s", again, name)] = base64.StdEncoding.EncodeToString([]byte(text))
+				}
+				texts["hex of base64, "+name] = hex.EncodeToString([]byte(base64.StdEncoding.EncodeToString(b)))
+			}
+		}
+		for what, text := range texts {
+			for _, around := range []string{"", "\x00\xffx", strings.Repeat("0", 5000)} {
+				if len(search([]place{{kind: what, content: []byte(around + text + around)}})) == 0 {
+					t.Errorf("%s of %s was not found: %s", what, stem, text)
+				}
+			}
+			if len(search([]place{{kind: what, name: text}})) == 0 {
+				t.Errorf("%s of %s was not found in a name", what, stem)
+			}
+		}
+	}
+	// Also each generated form, whole: a token, a key, a document in a string.
+	for _, template := range []string{"<text:a>", "<awkward:b>", "<base64:c>", "<jwt:d>", "<pem:e>", "<url:f>", c.text(`{"x":"<base64:g>"}`)} {
+		text := c.expand(template)
+		hits := search([]place{{content: []byte(text)}})
+		if len(hits) == 0 || !slices.ContainsFunc(hits, func(h hit) bool { return len(c.place(h.canary)) == 1 }) {
+			t.Errorf("the canary of %s was not found, or not told, in %s: %v", template, text, hits)
+		}
+	}
+	if hits := search([]place{{content: []byte("CANAR Y- canary- SUPERSECRET [REDACTED] Q0FOQVJZ 43414e415259")}}); len(hits) > 0 {
+		t.Errorf("found %v where nothing is", hits)
+	}
+	// Only a canary that is on the list, as it is, in a section of default may stay.
+	c.places = []string{"exec command", "Secret data"}
+	for _, test := range []struct {
+		text, name string
+		leak       bool
+	}{
+		{"CANARY-g0001", "cluster=default-none/x", false},
+		{"CANARY-g0001", "store-default-none/x", false},
+		{"CANARY-g0001", "cluster=strict-none/x", true},
+		{"CANARY-g0001", "", true},
+		{"CANARY-g0002", "cluster=default-none/x", true},
+		{base64.StdEncoding.EncodeToString([]byte("CANARY-g0001")), "cluster=default-none/x", true},
+	} {
+		leaks := judge(c, search([]place{{"rows", test.name, []byte(test.text)}}), clusterOf, map[string]bool{})
+		if len(leaks) > 0 != test.leak {
+			t.Errorf("%s in %q gives leaks %v", test.text, test.name, leaks)
+		}
+	}
+}
