@@ -340,8 +340,14 @@ func (x *redactor) step(at *spot, key []byte) spot {
 	}
 	m := &x.program.matcher
 	accepted := -1
+	idle := m.idle(key)
 	for word := range m.size {
-		for set := at.states[word]; set != 0; set &= set - 1 {
+		set := at.states[word]
+		if idle {
+			inner.states[word] |= set & m.anywhere[word]
+			set &^= m.anywhere[word]
+		}
+		for ; set != 0; set &= set - 1 {
 			i := word*64 + bits.TrailingZeros64(set)
 			rule := m.next(&inner.states, i, key)
 			if rule > accepted && x.applies(rule) {

@@ -87,6 +87,11 @@ type matcher struct {
 	// within are the positions so far along a path that only what the rest of the
 	// path describes is expected there.
 	within states
+	// anywhere are the positions at which the paths that begin with ** always stand.
+	// They are most of all positions, and leads holds what can lead on from them:
+	// per first byte of a key, its lengths as bits. Few keys do.
+	anywhere states
+	leads    [256]uint64
 	// size is the number of words of states in use.
 	size int
 }
@@ -96,6 +101,13 @@ type matcher struct {
 type step struct {
 	segment segment
 	rule    int // accepted after this step; -1: go on with the next one
+}
+
+func lengthBit[S string | []byte](key S) uint64 { return 1 << min(len(key), 63) }
+
+// idle tells whether a key, or an index if it is nil, leads nowhere from anywhere.
+func (m *matcher) idle(key []byte) bool {
+	return len(key) == 0 || m.leads[key[0]]&lengthBit(key) == 0
 }
 
 // expects tells whether a set holds a place where a path goes on.
@@ -133,6 +145,11 @@ func (m *matcher) add(path []segment, rule int) error {
 		m.steps = append(m.steps, step{s, accepts})
 	}
 	m.enter(&m.start, first)
+	if path[0].kind == segmentDeep && path[1].kind == segmentKey {
+		m.anywhere.add(first)
+		m.anywhere.add(first + 1)
+		m.leads[path[1].key[0]] |= lengthBit(path[1].key)
+	}
 	m.size = (len(m.steps) + 63) / 64
 	return nil
 }
