@@ -49,8 +49,8 @@ generate: ## rewrite what is made from code: README's table, golden files
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME each
 	@for target in FuzzChunk FuzzEvent FuzzFrame FuzzPolicy FuzzJSON FuzzSecretSpans; do \
-		$(GO) test ./convert -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) || exit 1; done
-	@$(GO) test ./sink/spool -run '^$$' -fuzz '^FuzzSegment$$' -fuzztime $(FUZZTIME)
+		$(GO) test ./convert -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done
+	@$(GO) test ./sink/spool -run '^$$' -fuzz '^FuzzSegment$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
 
 clean: ## remove what was built
 	@rm -rf $(BUILD)
