@@ -184,3 +184,38 @@ func skip(b []byte) (rest []byte, err error) {
 	}
 	return b, nil
 }
+
+// valueAt is the value under key of a map; nil if there is none.
+func valueAt(b []byte, key string) []byte {
+	n, b, err := msgp.ReadMapHeaderBytes(b)
+	if err != nil {
+		return nil
+	}
+	for range n {
+		k, value, err := msgp.ReadMapKeyZC(b)
+		if err != nil {
+			return nil
+		}
+		if string(k) == key {
+			return value
+		}
+		if b, err = skip(value); err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// stringAt is the string under key of a map; nil if there is none.
+func stringAt(b []byte, key string) []byte {
+	s, _ := stringOf(valueAt(b, key))
+	return s
+}
+
+func stringOf(b []byte) (s []byte, ok bool) {
+	if msgp.NextType(b) != msgp.StrType {
+		return nil, false
+	}
+	s, _, err := msgp.ReadStringZC(b)
+	return s, err == nil
+}

@@ -2,7 +2,6 @@ package convert
 
 import (
 	"math"
-	"time"
 	"unicode/utf8"
 
 	"github.com/tinylib/msgp/msgp"
@@ -419,36 +418,4 @@ func readInt32(b []byte, field string) (int32, error) {
 		return 0, badField(field)
 	}
 	return int32(v), nil
-}
-
-func readTimestamp(b []byte, field string) (us int64, there bool, err error) {
-	s, err := readString(b, field)
-	if err != nil {
-		return 0, false, err
-	}
-	if s == "" {
-		return 0, false, nil
-	}
-	us, err = parseTimestamp(s)
-	if err != nil {
-		return 0, false, &fieldError{ReasonBadTimestamp, field}
-	}
-	return us, true, nil
-}
-
-// parseTimestamp reads RFC 3339, floored to microseconds. The table holds the
-// years 1 to 9999.
-func parseTimestamp(s string) (int64, error) {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return 0, err
-	}
-	if year := t.UTC().Year(); year < 1 || year > 9999 {
-		return 0, reasonError(ReasonBadTimestamp)
-	}
-	return micros(t), nil
-}
-
-func formatTimestamp(us int64) string {
-	return time.UnixMicro(us).UTC().Format("2006-01-02T15:04:05.000000Z")
 }
