@@ -10,7 +10,7 @@ import (
 
 // TestAbsentStaysNull writes bodies in random patterns of there and absent, in
 // Writes of many sizes, and reads them back. parquet-go v0.32.0 writes some of
-// the NULLs as ” when an optional column's Go type is []byte.
+// the NULLs as empty strings when an optional column's Go type is []byte.
 func TestAbsentStaysNull(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 0))
