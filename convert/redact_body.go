@@ -184,7 +184,7 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 func (x *redactor) open(dst, b, key []byte, at spot, depth int) ([]byte, []byte, error) {
 	applied := string(key) == lastApplied
 	s, ok := stringOf(b)
-	if !applied && (!ok || len(s) < 2 || s[0] != '{') {
+	if !applied && (!ok || len(s) < 2 || s[0] != '{' || x.surprises(&at)) {
 		return x.value(dst, b, at, depth+1)
 	}
 	if applied && !ok { // it is a string, so this is no such thing
