@@ -34,6 +34,7 @@ type Config struct {
 	StoreDir          string
 	StoreDirLimitSize int64 // bytes
 	ShutdownTimeout   time.Duration
+	DedupWindow       time.Duration // 0: repeats are not looked for
 
 	OutputName     string
 	PluginLogLevel string

@@ -57,7 +57,7 @@ func TestDefaults(t *testing.T) {
 		Bucket: "audit", Cluster: "prod-1", PolicyFile: "/etc/policy.yaml", StoreDir: "/var/lib/audit",
 		Prefix: "k8s-audit", Redaction: "default",
 		TotalFileSize: 256_000_000, UploadTimeout: 5 * time.Minute,
-		StoreDirLimitSize: 8_000_000_000, ShutdownTimeout: time.Minute,
+		StoreDirLimitSize: 8_000_000_000, ShutdownTimeout: time.Minute, DedupWindow: 15 * time.Minute,
 		OutputName: "audit_s3.prod-1", PluginLogLevel: "info",
 	}
 	if got != want {
@@ -72,7 +72,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"role_arn": "arn:aws:iam::123456789012:role/path/writer", "external_id": "shared-word",
 		"sts_endpoint": "https://sts.eu-central-1.amazonaws.com/", "redaction": "strict", "redaction_file": "/etc/r.yaml", "redaction_hmac_key_file": "/etc/k",
 		"total_file_size": "2M", "upload_timeout": "90s", "store_dir": "/spool",
-		"store_dir_limit_size": "8M", "shutdown_timeout": "0", "output_name": "audit:1/a",
+		"store_dir_limit_size": "8M", "shutdown_timeout": "0", "dedup_window": "1d", "output_name": "audit:1/a",
 		"plugin_log_level": "debug",
 	}
 	for _, k := range keys {
@@ -91,7 +91,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		STSEndpoint: "https://sts.eu-central-1.amazonaws.com/", Redaction: "strict",
 		RedactionFile: "/etc/r.yaml", RedactionHMACKeyFile: "/etc/k",
 		TotalFileSize: 2_000_000, UploadTimeout: 90 * time.Second, StoreDir: "/spool",
-		StoreDirLimitSize: 8_000_000, ShutdownTimeout: 0, OutputName: "audit:1/a",
+		StoreDirLimitSize: 8_000_000, ShutdownTimeout: 0, DedupWindow: 24 * time.Hour, OutputName: "audit:1/a",
 		PluginLogLevel: "debug",
 	}
 	if got != want {

@@ -35,7 +35,6 @@ var refusedKeys = map[string]string{
 	"authorization_endpoint_bearer_token": "belongs to out_s3's blobs; remove it",
 
 	// a later version
-	"dedup_window":          notBuilt,
 	"sse":                   notBuilt + "; the bucket's default encryption applies",
 	"sse_kms_key_id":        notBuilt + "; the bucket's default encryption applies",
 	"storage_class":         notBuilt + "; the bucket's lifecycle rules apply",

@@ -11,8 +11,12 @@ import (
 // used again for the next chunk, so that its buffers are. Not for concurrent use.
 type Batch struct {
 	received int64
+	tag      string
 	buf      []byte
+	end      int // where the entries end and the counts begin
 	counts   Counts
+	records  []recordSpan
+	open     recordSpan // the one being converted
 	decoded  decoded
 	done     bool
 }
@@ -25,6 +29,7 @@ const maxKeptBuffer = 8 << 20
 func (b *Batch) Reset(received time.Time) {
 	b.received = micros(received)
 	b.counts = Counts{}
+	b.records = b.records[:0]
 	b.done = false
 	b.buf = shrunk(b.buf)
 	b.decoded.bodies = shrunk(b.decoded.bodies)
@@ -51,12 +56,14 @@ func (b *Batch) begin(tag string) error {
 	if b.done || len(b.buf) > 0 {
 		return errors.New("batch holds a chunk already: Reset it first")
 	}
-	b.buf = appendFrameHead(b.buf, b.received, validText([]byte(tag)))
+	b.tag = validText([]byte(tag))
+	b.buf = appendFrameHead(b.buf, b.received, b.tag)
 	return nil
 }
 
 func (b *Batch) finish() error {
-	b.buf = appendFrameEnd(b.buf, b.counts)
+	b.end = len(b.buf)
+	b.buf = appendFrameEnd(b.buf, b.counts, nil)
 	b.done = true
 	// The chunk's memory may become Go's own after this flush: a pointer left
 	// into it would be a bad one to the garbage collector, which ends the process.

@@ -35,7 +35,7 @@ type Counts struct {
 	Received        int64
 	Archived        int64
 	DroppedByPolicy int64
-	// Duplicate events came before; none are looked for yet.
+	// Duplicate events came before, in a record that was repeated.
 	Duplicate int64
 	Rejected  int64
 	// UnknownLevelOrStage and Contradicted are archived events that were taken
@@ -48,14 +48,19 @@ type Counts struct {
 
 // Add adds o to c.
 func (c *Counts) Add(o Counts) {
-	c.Received += o.Received
-	c.Archived += o.Archived
-	c.DroppedByPolicy += o.DroppedByPolicy
-	c.Duplicate += o.Duplicate
-	c.Rejected += o.Rejected
-	c.UnknownLevelOrStage += o.UnknownLevelOrStage
-	c.Contradicted += o.Contradicted
-	c.UnknownFields += o.UnknownFields
+	mine, others := c.list(), o.list()
+	for i := range mine {
+		*mine[i] += *others[i]
+	}
+}
+
+// minus is c without o.
+func (c Counts) minus(o Counts) Counts {
+	mine, others := c.list(), o.list()
+	for i := range mine {
+		*mine[i] -= *others[i]
+	}
+	return c
 }
 
 // Convert decodes one chunk of Fluent Bit, applies the policy to every event in
@@ -68,11 +73,27 @@ func (c *Converter) Convert(dst *Batch, tag string, chunk []byte) error {
 	if err := dst.begin(tag); err != nil {
 		return err
 	}
-	damaged := eachRecord(chunk, func(record []byte) { c.record(dst, record) })
+	damaged := eachRecord(chunk, func(record []byte) {
+		dst.beginRecord()
+		c.recordOrReject(dst, record)
+		dst.endRecord()
+	})
 	if damaged > 0 {
 		dst.reject(Reject{Reason: ReasonDamagedChunk, Length: int64(damaged)})
 	}
 	return dst.finish()
+}
+
+// recordOrReject is record with a panic outside of its events made a reject. As
+// an error it would be answered RETRY, for ever, and hold up the records around it.
+func (c *Converter) recordOrReject(dst *Batch, record []byte) {
+	defer func() {
+		if recover() != nil {
+			dst.undoRecord()
+			dst.reject(Reject{Reason: ReasonInternal, Length: int64(len(record))})
+		}
+	}()
+	c.record(dst, record)
 }
 
 // record archives what one Fluent Bit record holds: an EventList, an Event, or

@@ -495,7 +495,7 @@ func TestRejectsHoldOnlyWhatIsWellFormed(t *testing.T) {
 }
 
 func TestOnlyUUIDsAreTakenForAuditIDs(t *testing.T) {
-	if !isUUID([]byte(uuid)) {
+	if !isUUID(uuid) {
 		t.Errorf("%s is a UUID", uuid)
 	}
 	for i := range uuid {
@@ -505,13 +505,13 @@ func TestOnlyUUIDsAreTakenForAuditIDs(t *testing.T) {
 			}
 			b := []byte(uuid)
 			b[i] = c
-			if isUUID(b) {
+			if isUUID(string(b)) {
 				t.Errorf("%q passes for a UUID", b)
 			}
 		}
 	}
 	for _, s := range []string{"", uuid[1:], uuid + "0"} {
-		if isUUID([]byte(s)) {
+		if isUUID(s) {
 			t.Errorf("%q passes for a UUID", s)
 		}
 	}

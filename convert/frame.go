@@ -25,7 +25,7 @@ const (
 // Elements of each array, the kind included.
 const (
 	headLen   = 3
-	countsLen = 9
+	countsLen = 10
 	eventLen  = 22
 	rejectLen = 9
 	userLen   = 4
@@ -40,18 +40,18 @@ func appendFrameHead(dst []byte, received int64, tag string) []byte {
 	return msgp.AppendString(dst, tag)
 }
 
-func appendFrameEnd(dst []byte, c Counts) []byte {
+func appendFrameEnd(dst []byte, c Counts, digests []Digest) []byte {
 	dst = msgp.AppendArrayHeader(dst, countsLen)
 	dst = msgp.AppendInt(dst, entryCounts)
 	for _, n := range c.list() {
 		dst = msgp.AppendInt64(dst, *n)
 	}
-	return dst
+	return appendDigests(dst, digests)
 }
 
 // list gives the counts in the order in which a frame holds them.
-func (c *Counts) list() []*int64 {
-	return []*int64{&c.Received, &c.Archived, &c.DroppedByPolicy, &c.Duplicate, &c.Rejected,
+func (c *Counts) list() [8]*int64 {
+	return [...]*int64{&c.Received, &c.Archived, &c.DroppedByPolicy, &c.Duplicate, &c.Rejected,
 		&c.UnknownLevelOrStage, &c.Contradicted, &c.UnknownFields}
 }
 
@@ -149,11 +149,14 @@ func appendReject(dst []byte, r *Reject) []byte {
 	return dst
 }
 
-// Frame is a decoded head.
+// Frame is a decoded head; of a frame that was read to its end also the counts
+// and the digests of its records.
 type Frame struct {
 	Received int64  // microseconds since the epoch
 	Tag      string // Fluent Bit's tag
 	Counts   Counts
+	Digests  []Digest
+	entry    int64 // bytes of the entry that is being handed over
 }
 
 // ErrFrame means that a frame cannot be decoded.
@@ -176,11 +179,13 @@ func ReadFrame(payload []byte, event func(*Frame, *Event) error, reject func(*Fr
 	frame.Tag = r.string()
 	var e Event
 	for r.err == nil {
+		before := len(r.b)
 		n := r.arrayHeader()
 		switch kind := r.int(); {
 		case r.err != nil:
 		case kind == entryEvent && n == eventLen:
 			r.event(&e)
+			frame.entry = int64(before - len(r.b))
 			if r.err == nil && event != nil {
 				if err := event(&frame, &e); err != nil {
 					return frame, err
@@ -197,6 +202,7 @@ func ReadFrame(payload []byte, event func(*Frame, *Event) error, reject func(*Fr
 			for _, c := range frame.Counts.list() {
 				*c = r.int()
 			}
+			frame.Digests, frame.entry = r.digests(), 0
 			if r.err == nil && len(r.b) > 0 {
 				return frame, ErrFrame
 			}

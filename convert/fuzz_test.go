@@ -64,7 +64,7 @@ func checkConverted(t *testing.T, policy *Policy, c *converted) {
 		if r.Reason == ReasonInternal {
 			t.Errorf("a panic: %+v", r)
 		}
-		if r.Length <= 0 || r.AuditID != "" && !isUUID([]byte(r.AuditID)) || r.Stage != "" && !knownStage(r.Stage) || r.Verb != "" && !knownVerb(r.Verb) {
+		if r.Length <= 0 || r.AuditID != "" && !isUUID(r.AuditID) || r.Stage != "" && !knownStage(r.Stage) || r.Verb != "" && !knownVerb(r.Verb) {
 			t.Errorf("not well-formed: %+v", r)
 		}
 		for _, stamp := range []string{r.RequestReceivedTimestamp, r.StageTimestamp} {

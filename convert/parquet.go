@@ -14,7 +14,7 @@ import (
 
 // File is where a Parquet file is written to; *os.File is one.
 type File interface {
-	io.Writer
+	io.WriteSeeker
 	io.ReaderAt
 	io.WriterAt
 	Truncate(size int64) error
@@ -124,12 +124,12 @@ func (p *parquetWriter) close(metadata map[string]string) error {
 	return nil
 }
 
-// guard turns a panic of parquet-go into an error.
+// guard turns a panic, parquet-go's or our own, into an error.
 func guard(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			// The value is left out: it may quote what was being written.
-			err = fmt.Errorf("parquet-go panicked (%T)", r)
+			err = fmt.Errorf("panic (%T) while making rows", r)
 		}
 	}()
 	return f()
@@ -142,7 +142,7 @@ const footerTail = 8
 // the footer. With SkipPageBounds parquet-go writes min = max = "" there, which
 // is untrue, and Trino would skip row groups by it. No index is always right.
 func dropColumnIndexes(f File, columns [][]string) error {
-	size, err := sizeOf(f)
+	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
@@ -180,12 +180,4 @@ func dropColumnIndexes(f File, columns [][]string) error {
 		return err
 	}
 	return f.Truncate(start + int64(len(footer)) + footerTail)
-}
-
-// sizeOf finds the size of f, which was written from the start.
-func sizeOf(f File) (int64, error) {
-	if s, ok := f.(io.Seeker); ok {
-		return s.Seek(0, io.SeekEnd)
-	}
-	return 0, fmt.Errorf("cannot tell the size of the file")
 }

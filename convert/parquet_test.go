@@ -33,7 +33,7 @@ const (
 
 func testSegment() Segment {
 	return Segment{
-		Frozen: Frozen{Plugin: "v1.2.3", Schema: SchemaVersion, Bucket: "bucket", Prefix: "k8s-audit", Cluster: "prod-1",
+		Frozen: Frozen{Plugin: "v1.2.3", Schema: SchemaVersion, Frame: FrameVersion, Bucket: "bucket", Prefix: "k8s-audit", Cluster: "prod-1",
 			PolicyDigest: policyDigest, Redaction: "off", RedactionDigest: "77"},
 		ID: segmentID, Writer: "w-1", Sequence: 42, Previous: "88", Digest: segmentDigest,
 		Created: time.Date(2026, 11, 23, 3, 0, 5, 6, time.FixedZone("", 3600)),
@@ -1095,7 +1095,7 @@ func TestFrozenReadsBack(t *testing.T) {
 	if got, err := DecodeFrozen(b); err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
-	for _, text := range []string{``, `{}`, `[]`, `{"schema":2}`, `{"schema":"1"}`, `{"schema":1`} {
+	for _, text := range []string{``, `{}`, `[]`, `{"schema":2,"frame":1}`, `{"schema":1,"frame":2}`, `{"schema":1}`, `{"schema":"1"}`, `{"schema":1`} {
 		if f, err := DecodeFrozen([]byte(text)); err == nil {
 			t.Errorf("%q is taken for %+v", text, f)
 		}

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/tinylib/msgp/msgp"
 )
@@ -21,6 +22,7 @@ const (
 	ReasonNotJSON          Reason = "not_json"           // a value that JSON cannot hold: binary, extension, NaN
 	ReasonTooDeep          Reason = "too_deep"           // nested deeper than maxDepth
 	ReasonInternal         Reason = "internal"           // our own fault: a panic while decoding
+	ReasonUnconvertible    Reason = "unconvertible"      // our own fault: accepted, but no row could be made of it
 )
 
 // Reject stands for something received that could not be archived. What cannot
@@ -31,7 +33,8 @@ type Reject struct {
 	// Field is the audit.k8s.io/v1 field that was at fault; one of ours, never
 	// a name taken from the input.
 	Field string `json:"field,omitempty"`
-	// Length is the size of what was received, in bytes of msgpack.
+	// Length is the size of what was received, in bytes of msgpack; of what is
+	// unconvertible, its size in the frame.
 	Length                   int64  `json:"length"`
 	AuditID                  string `json:"auditID,omitempty"`
 	Stage                    string `json:"stage,omitempty"`
@@ -90,17 +93,11 @@ func describe(r *Reject, raw []byte) {
 		}
 		switch string(key) {
 		case "auditID":
-			if isUUID(s) {
-				r.AuditID = string(s)
-			}
+			r.identify(string(s), "", "")
 		case "stage":
-			if knownStage(string(s)) {
-				r.Stage = string(s)
-			}
+			r.identify("", string(s), "")
 		case "verb":
-			if knownVerb(string(s)) {
-				r.Verb = string(s)
-			}
+			r.identify("", "", string(s))
 		case "requestReceivedTimestamp":
 			if us, err := parseTimestamp(string(s)); err == nil {
 				r.RequestReceivedTimestamp = formatTimestamp(us)
@@ -113,14 +110,37 @@ func describe(r *Reject, raw []byte) {
 	}
 }
 
+// identify takes over what is well-formed.
+func (r *Reject) identify(auditID, stage, verb string) {
+	if isUUID(auditID) {
+		r.AuditID = strings.Clone(auditID)
+	}
+	if knownStage(stage) {
+		r.Stage = strings.Clone(stage)
+	}
+	if knownVerb(verb) {
+		r.Verb = strings.Clone(verb)
+	}
+}
+
+// unconvertible is the reject that stands for an event of a frame, of that many
+// bytes in there.
+func unconvertible(e *Event, length int64) *Reject {
+	r := &Reject{Reason: ReasonUnconvertible, Length: length,
+		RequestReceivedTimestamp: formatTimestamp(e.RequestReceivedTimestamp), StageTimestamp: formatTimestamp(e.StageTimestamp)}
+	r.identify(e.AuditID, e.Stage, e.Verb)
+	return r
+}
+
 // isUUID tells whether s has the form that the API server gives to an audit ID.
 // The client may choose any other text, which is not well-formed here: free text
 // could be a secret.
-func isUUID(s []byte) bool {
+func isUUID(s string) bool {
 	if len(s) != 36 {
 		return false
 	}
-	for i, c := range s {
+	for i := range len(s) {
+		c := s[i]
 		switch i {
 		case 8, 13, 18, 23:
 			if c != '-' {

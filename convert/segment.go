@@ -3,6 +3,7 @@ package convert
 import (
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,6 +17,7 @@ import (
 type Frozen struct {
 	Plugin          string `json:"plugin"` // version of this program
 	Schema          int    `json:"schema"`
+	Frame           int    `json:"frame"` // FrameVersion of its frames
 	Bucket          string `json:"bucket"`
 	Prefix          string `json:"prefix"`
 	Cluster         string `json:"cluster"`
@@ -27,14 +29,21 @@ type Frozen struct {
 // Encode returns the bytes for the segment's header.
 func (f Frozen) Encode() ([]byte, error) { return json.Marshal(f) }
 
+// ErrNewer means that a later release wrote a segment: this one can neither read
+// its frames nor write its table, and must leave it alone.
+var ErrNewer = errors.New("a later release wrote it: start that release again to ship it, or move the file away")
+
 // DecodeFrozen reads them again.
 func DecodeFrozen(b []byte) (Frozen, error) {
 	var f Frozen
 	if err := json.Unmarshal(b, &f); err != nil {
 		return f, fmt.Errorf("reading what the segment's header freezes: %w", err)
 	}
-	if f.Schema != SchemaVersion {
-		return f, fmt.Errorf("the segment is of schema version %d, this release writes version %d", f.Schema, SchemaVersion)
+	if f.Schema > SchemaVersion || f.Frame > FrameVersion {
+		return f, fmt.Errorf("schema version %d and frame version %d, this release knows %d and %d: %w", f.Schema, f.Frame, SchemaVersion, FrameVersion, ErrNewer)
+	}
+	if f.Schema != SchemaVersion || f.Frame != FrameVersion {
+		return f, fmt.Errorf("schema version %d and frame version %d are none that ever were", f.Schema, f.Frame)
 	}
 	return f, nil
 }
@@ -63,14 +72,26 @@ type Object struct {
 // keyOf names an object so that the name says all that is in it: the same
 // segment and day always get the same name, and no other ever does.
 func (s *Segment) keyOf(folder, day, extension string) string {
-	key := ""
-	for _, part := range []string{s.Prefix, folder} {
+	return fmt.Sprintf("%sdt=%s/%s-%s-%s.%s", s.folder(folder), day,
+		s.Created.UTC().Format("20060102T150405Z"), s.ID, shortDigest(s.Digest), extension)
+}
+
+// QuarantineKey names the object that a segment's own file is stored as, when it
+// is damaged or cannot be converted. name is the file's, without its state.
+func QuarantineKey(f Frozen, name, digest string) string {
+	s := Segment{Frozen: f}
+	return fmt.Sprintf("%s%s-%s.segment", s.folder("_quarantine"), name, shortDigest(digest))
+}
+
+// folder is where a cluster's objects lie, the table's own if kind is "".
+func (s *Segment) folder(kind string) string {
+	folder := ""
+	for _, part := range []string{s.Prefix, kind} {
 		if part != "" {
-			key += part + "/"
+			folder += part + "/"
 		}
 	}
-	return fmt.Sprintf("%scluster=%s/dt=%s/%s-%s-%s.%s", key, s.Cluster, day,
-		s.Created.UTC().Format("20060102T150405Z"), s.ID, shortDigest(s.Digest), extension)
+	return folder + "cluster=" + s.Cluster + "/"
 }
 
 // metadata is the provenance of an object.
@@ -107,11 +128,16 @@ type Encoder struct {
 	counts  Counts
 	// clockAnomalies counts events whose stageTimestamp was not believed.
 	clockAnomalies int64
+	// Of the events, numbered from 0, those in poison become rejects, and reading
+	// ends with errEnough before the one numbered limit, if limit is not negative.
+	events, limit int64
+	poison        map[int64]bool
+	fault         func(*Event) // nil but in tests
 }
 
 // NewEncoder returns an Encoder that asks create for each file it needs.
 func NewEncoder(segment Segment, create func() (File, error)) *Encoder {
-	return &Encoder{segment: segment, create: create,
+	return &Encoder{segment: segment, create: create, limit: -1,
 		days: map[string]*parquetWriter{}, rejects: map[string]*rejectWriter{}}
 }
 
@@ -138,6 +164,15 @@ func (e *Encoder) Frame(payload []byte) error {
 }
 
 func (e *Encoder) event(frame *Frame, event *Event) error {
+	number := e.events
+	if number == e.limit {
+		return errEnough
+	}
+	e.events++
+	if e.poison[number] {
+		e.counts.Add(Counts{Archived: -1, Rejected: 1})
+		return e.reject(frame, unconvertible(event, frame.entry))
+	}
 	day, believed := dayOf(event.StageTimestamp, frame.Received)
 	if !believed {
 		e.clockAnomalies++
@@ -155,7 +190,12 @@ func (e *Encoder) event(frame *Frame, event *Event) error {
 		w = newParquetWriter(file, e.segment.Plugin)
 		e.days[day] = w
 	}
-	return w.add(event, frame, e.segment.PolicyDigest)
+	return guard(func() error {
+		if e.fault != nil {
+			e.fault(event)
+		}
+		return w.add(event, frame, e.segment.PolicyDigest)
+	})
 }
 
 func (e *Encoder) reject(frame *Frame, reject *Reject) error {

@@ -92,9 +92,10 @@ func TestImportsAreConfined(t *testing.T) {
 		{"k8s.io/", "convert/"},
 		{"github.com/parquet-go/", "convert/"},
 		{"github.com/tinylib/msgp", "convert/"},
-		{"golang.org/x/sys", "sink/spool/"},
+		{"golang.org/x/sys", "sink/disk/"},
 		{"net/http", "convert/policy.go sink/s3.go"}, // constants and types; see TestConvertIsPure
 		{"audit_s3/sink/spool", "sink/"},
+		{"audit_s3/sink/disk/forgetful", ""},
 		{"audit_s3/sink", "plugin/ sink/"},
 		{"audit_s3/plugin", ""},
 		{"log", ""}, // log.Fatal ends the process; log/slog is another
@@ -131,11 +132,14 @@ func TestImportsAreConfined(t *testing.T) {
 // sink/spool knows only bytes. Transitive ones count.
 func TestDependenciesPointOneWay(t *testing.T) {
 	may := map[string][]string{
-		"audit_s3/plugin":     {"audit_s3/conf", "audit_s3/convert", "audit_s3/sink", "audit_s3/sink/spool"},
-		"audit_s3/sink":       {"audit_s3/conf", "audit_s3/convert", "audit_s3/sink/spool"},
-		"audit_s3/sink/spool": {},
-		"audit_s3/convert":    {"audit_s3/conf"},
-		"audit_s3/conf":       {},
+		"audit_s3/plugin":              {"audit_s3/conf", "audit_s3/convert", "audit_s3/sink", "audit_s3/sink/spool", "audit_s3/sink/dedup", "audit_s3/sink/disk"},
+		"audit_s3/sink":                {"audit_s3/conf", "audit_s3/convert", "audit_s3/sink/spool", "audit_s3/sink/dedup", "audit_s3/sink/disk"},
+		"audit_s3/sink/spool":          {"audit_s3/sink/disk"},
+		"audit_s3/sink/dedup":          {"audit_s3/sink/disk"},
+		"audit_s3/sink/disk":           {},
+		"audit_s3/sink/disk/forgetful": {"audit_s3/sink/disk"}, // for tests alone
+		"audit_s3/convert":             {"audit_s3/conf"},
+		"audit_s3/conf":                {},
 	}
 	for name, p := range project(t) {
 		allowed, known := may[name]

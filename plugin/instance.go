@@ -113,8 +113,8 @@ func loadRedaction(c conf.Config) (*convert.Redaction, error) {
 func sinkOptions(c conf.Config, policy *convert.Policy, redaction *convert.Redaction, log *logger) sink.Options {
 	return sink.Options{
 		StoreDir: c.StoreDir, Limit: c.StoreDirLimitSize, SegmentSize: c.TotalFileSize,
-		UploadTimeout: c.UploadTimeout, Log: log.Logger,
-		Frozen: convert.Frozen{Plugin: version, Schema: convert.SchemaVersion, Bucket: c.Bucket,
+		UploadTimeout: c.UploadTimeout, DedupWindow: c.DedupWindow, Log: log.Logger,
+		Frozen: convert.Frozen{Plugin: version, Schema: convert.SchemaVersion, Frame: convert.FrameVersion, Bucket: c.Bucket,
 			Prefix: c.Prefix, Cluster: c.Cluster, PolicyDigest: policy.Digest(),
 			Redaction: redaction.Mode(), RedactionDigest: redaction.Digest()},
 	}
@@ -161,10 +161,13 @@ func (in *instance) report(tag string, c convert.Counts) {
 	if c.UnknownLevelOrStage > 0 {
 		in.log.Warn("events of an unknown level or stage were archived at Metadata", "source", tag, "events", c.UnknownLevelOrStage)
 	}
+	if c.Duplicate > 0 {
+		in.log.Info("events that came before were not stored again", "source", tag, "duplicates", c.Duplicate)
+	}
 	if in.retrying.Swap(false) {
 		in.log.Info("chunks are taken again")
 	}
-	in.log.Debug("chunk taken", "source", tag, "received", c.Received, "archived", c.Archived, "dropped_by_policy", c.DroppedByPolicy, "rejected", c.Rejected)
+	in.log.Debug("chunk taken", "source", tag, "received", c.Received, "archived", c.Archived, "dropped_by_policy", c.DroppedByPolicy, "duplicate", c.Duplicate, "rejected", c.Rejected)
 }
 
 // retry logs why a chunk was not taken, once until one is taken again.
@@ -185,6 +188,6 @@ func (in *instance) close() error {
 	defer cancel()
 	err := in.sink.Close(ctx)
 	s := in.sink.Stats()
-	in.log.Info("stopped", "events_accepted", s.Accepted, "events_archived", s.Archived, "objects", s.Objects, "bytes", s.ObjectBytes)
+	in.log.Info("stopped", "events_accepted", s.Accepted, "events_archived", s.Archived, "duplicates", s.Duplicate, "objects", s.Objects, "bytes", s.ObjectBytes)
 	return err
 }

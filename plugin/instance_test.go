@@ -287,7 +287,7 @@ func TestInstancesShareNothing(t *testing.T) {
 			t.Errorf("%s does not hold %s alone", path, want)
 		}
 	}
-	for _, said := range []string{"first event taken source=audit events=2", "object uploaded", "stopped events_accepted=2 events_archived=2 objects=1"} {
+	for _, said := range []string{"first event taken source=audit events=2", "object uploaded", "stopped events_accepted=2 events_archived=2 duplicates=0 objects=1"} {
 		if n := strings.Count(log(), said); n != 2 {
 			t.Errorf("%q is said %d times by two instances", said, n)
 		}
@@ -384,7 +384,7 @@ func TestFlushesOfSeveralWorkersLoseNothing(t *testing.T) {
 func TestFullSpoolRefusesTheChunkAndSaysSoOnce(t *testing.T) {
 	server := newS3(t, http.StatusServiceUnavailable)
 	log := stderr(t)
-	s := working(t, server).with("total_file_size", "1M", "store_dir_limit_size", "4M", "shutdown_timeout", "0")
+	s := working(t, server).with("total_file_size", "1M", "store_dir_limit_size", "4M", "shutdown_timeout", "0", "dedup_window", "0")
 	in := mustStart(t, s)
 	chunk := chunkOf(t, event("large", 400_000))
 	var taken int

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -83,25 +82,21 @@ func assumeRole(cfg aws.Config, c conf.Config) aws.CredentialsProvider {
 // Put stores the file under the object's key, unless that name is taken: only
 // the same bytes ever get the same name, so 412 means that it is done, and the
 // writer needs no right to read.
-func (s *s3Store) Put(ctx context.Context, bucket string, object convert.Object, body *os.File) error {
+func (s *s3Store) Put(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) error {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
-	if _, err := body.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
 	h := sha256.New()
-	size, err := io.Copy(h, body)
-	if err != nil {
+	if _, err := io.Copy(h, body); err != nil {
 		return err
 	}
 	if _, err := body.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	_, err = s.client.PutObject(ctx, &s3.PutObjectInput{
+	_, err := s.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket:         aws.String(bucket),
 		Key:            aws.String(object.Key),
 		Body:           body,
-		ContentLength:  aws.Int64(size),
+		ContentLength:  aws.Int64(body.Size()),
 		ContentType:    aws.String(object.ContentType),
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(h.Sum(nil))),
 		IfNoneMatch:    aws.String("*"),

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -69,17 +68,8 @@ func object() convert.Object {
 		Metadata: map[string]string{"writer": "w1", "sequence": "7", "previous-segment-sha256": ""}}
 }
 
-func bodyFile(t *testing.T, content string) *os.File {
-	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "body"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.Close() })
-	if _, err := io.WriteString(f, content); err != nil { // and leave it at its end
-		t.Fatal(err)
-	}
-	return f
+func bodyFile(_ *testing.T, content string) *io.SectionReader {
+	return io.NewSectionReader(strings.NewReader(content), 0, int64(len(content)))
 }
 
 func TestPutSaysAllThatS3MustCheck(t *testing.T) {

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
-	"os"
 	"runtime/debug"
 	"time"
 
 	"audit_s3/convert"
+	"audit_s3/sink/disk"
 	"audit_s3/sink/spool"
 )
 
@@ -22,39 +23,46 @@ const (
 	lastBackoff  = time.Minute
 )
 
+// expireInterval is how often records whose time is over are looked for.
+const expireInterval = 10 * time.Second
+
 // pace is the three intervals above; tests take shorter ones.
 type pace struct{ seal, firstBackoff, lastBackoff time.Duration }
 
-// run seals by age and ships the oldest segment, over and over.
+// shipping is the state of the ship loop.
+type shipping struct {
+	sink    *Sink
+	current *shipment
+	// away is the back-off while S3 does not take objects, which concerns every
+	// segment; postponed those of segments that failed by themselves.
+	away      backoff
+	postponed map[*spool.Segment]*backoff
+	draining  bool
+	tended    time.Time // when tend was last called
+	expired   time.Time // when records whose time is over were last looked for
+}
+
+// run seals by age and ships one segment after another, the oldest first.
 func (s *Sink) run(ctx context.Context) {
 	ticker := time.NewTicker(s.pace.seal)
 	defer ticker.Stop()
-	var current *shipment
-	defer func() { current.discard() }()
-	var backoff backoff
+	l := shipping{sink: s, postponed: map[*spool.Segment]*backoff{}, expired: time.Now()}
+	defer func() { l.current.discard() }()
 	for {
-		if err := s.spool.SealOlder(s.opts.UploadTimeout); err != nil {
-			s.log.Error("cannot seal a segment; it will be tried again", "error", err)
+		if time.Since(l.tended) >= s.pace.seal {
+			l.tend()
 		}
-		seg := s.spool.Oldest()
-		if seg != nil && backoff.over() {
-			if current == nil || current.segment != seg {
-				current.discard()
-				current = &shipment{segment: seg}
+		l.drain()
+		if seg := l.next(); seg != nil {
+			l.attempt(ctx, seg)
+			if ctx.Err() != nil {
+				return
 			}
-			if err := s.attempt(ctx, current); err != nil {
-				if ctx.Err() != nil {
-					return
-				}
-				wait := backoff.next(s.pace)
-				s.log.Error("a segment was not uploaded; it stays in the spool and will be tried again",
-					"segment", seg.Path(), "bucket", current.frozen.Bucket, "retry_in", wait.Round(time.Millisecond), "error", err)
-			} else {
-				current, backoff = nil, resetBackoff()
+			if l.current == nil {
 				continue
 			}
 		}
-		if seg == nil && s.draining() {
+		if l.draining && s.spool.Stats().Pending == 0 {
 			return
 		}
 		select {
@@ -66,40 +74,88 @@ func (s *Sink) run(ctx context.Context) {
 	}
 }
 
-func (s *Sink) draining() bool {
-	select {
-	case <-s.drain:
-		return true
-	default:
-		return false
+// tend does what is due by time, also while a backlog is being shipped.
+func (l *shipping) tend() {
+	s := l.sink
+	l.tended = time.Now()
+	if err := s.spool.SealOlder(s.opts.UploadTimeout); err != nil {
+		s.log.Error("cannot seal a segment; it will be tried again", "error", err)
 	}
-}
-
-// shipment is a segment and, once they are made, the files it became. They are
-// kept over attempts, so that an outage does not cost a conversion each time.
-type shipment struct {
-	segment *spool.Segment
-	frozen  convert.Frozen
-	encoder *convert.Encoder
-	objects []convert.Object
-	files   []*os.File
-	put     int // objects already uploaded
-	encoded bool
-}
-
-func (p *shipment) discard() {
-	if p == nil {
+	if s.window == nil {
 		return
 	}
-	for _, f := range p.files {
-		_ = f.Close()
-		_ = os.Remove(f.Name())
+	pending := s.pending()
+	s.saveAllDigests(pending)
+	if time.Since(l.expired) >= expireInterval {
+		l.expired = time.Now()
+		s.expireDigests(pending)
 	}
-	p.files, p.objects, p.encoded = nil, nil, false
 }
 
-// attempt is ship with a panic made an error: it must not end Fluent Bit.
-func (s *Sink) attempt(ctx context.Context, p *shipment) (err error) {
+// drain notices that no more frames come. What was put off is then tried at once:
+// there may be no other time.
+func (l *shipping) drain() {
+	select {
+	case <-l.sink.drain:
+		if !l.draining {
+			l.draining, l.away = true, backoff{}
+			clear(l.postponed)
+		}
+	default:
+	}
+}
+
+// next is the oldest segment that may be tried now.
+func (l *shipping) next() *spool.Segment {
+	if !l.away.over() {
+		return nil
+	}
+	for _, seg := range l.sink.pending() {
+		if wait := l.postponed[seg]; wait == nil || wait.over() {
+			return seg
+		}
+	}
+	return nil
+}
+
+// attempt ships a segment, or says why not and when it will be tried again.
+// current is nil afterwards if the next segment need not wait.
+func (l *shipping) attempt(ctx context.Context, seg *spool.Segment) {
+	if l.current == nil || l.current.segment != seg {
+		l.current.discard()
+		l.current = &shipment{segment: seg, remove: l.sink.opts.FS.Remove}
+	}
+	err := l.sink.guarded(ctx, l.current)
+	if ctx.Err() != nil {
+		return
+	}
+	var refused *storeError
+	wait := &l.away
+	switch {
+	case err == nil:
+		delete(l.postponed, seg)
+		l.current, l.away = nil, backoff{}
+		return
+	case errors.Is(err, errAgain):
+		l.current.discard()
+		l.current = nil
+		return
+	case !errors.As(err, &refused): // its neighbours need not wait for it
+		if wait = l.postponed[seg]; wait == nil {
+			wait = &backoff{}
+			l.postponed[seg] = wait
+		}
+	}
+	l.sink.log.Error("a segment was not uploaded; it stays in the spool and will be tried again",
+		"segment", seg.Path(), "bucket", l.current.frozen.Bucket, "retry_in", wait.next(l.sink.pace).Round(time.Millisecond), "error", err)
+	if wait != &l.away {
+		l.current.discard()
+		l.current = nil
+	}
+}
+
+// guarded is ship with a panic made an error: it must not end Fluent Bit.
+func (s *Sink) guarded(ctx context.Context, p *shipment) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			p.discard()
@@ -110,103 +166,101 @@ func (s *Sink) attempt(ctx context.Context, p *shipment) (err error) {
 	return s.ship(ctx, p)
 }
 
+// shipment is a segment and, once they are made, the files it became. They are
+// kept over attempts, so that an outage does not cost a conversion each time.
+type shipment struct {
+	segment  *spool.Segment
+	frozen   convert.Frozen // says where to
+	encoding convert.Encoding
+	files    []disk.File
+	remove   func(name string) error
+	put      int // objects already uploaded
+	encoded  bool
+}
+
+func (p *shipment) discard() {
+	if p == nil {
+		return
+	}
+	for _, f := range p.files {
+		_ = f.Close()
+		_ = p.remove(f.Name())
+	}
+	p.files, p.encoding, p.encoded, p.put = nil, convert.Encoding{}, false, 0
+}
+
 // ship takes one segment to S3: encode, put every object, and only then delete
 // the segment. Repeating any part of it changes nothing.
 func (s *Sink) ship(ctx context.Context, p *shipment) error {
-	if !p.encoded {
-		began := time.Now()
-		err := s.encode(p)
-		if isDamage(err) {
-			p.discard()
-			return s.quarantine(p, err)
-		}
-		if err != nil {
-			p.discard()
-			return fmt.Errorf("converting: %w", err)
-		}
-		s.log.Debug("segment converted", "segment", p.segment.Path(), "objects", len(p.objects), "took", time.Since(began).Round(time.Millisecond))
+	if err := s.withReserve(func() error { return s.saveDigests(p.segment) }); err != nil {
+		return err
 	}
-	for ; p.put < len(p.objects); p.put++ {
-		if err := s.put(ctx, p, p.objects[p.put]); err != nil {
+	if !p.encoded {
+		if err := s.convert(ctx, p); err != nil {
+			return err
+		}
+	}
+	for ; p.put < len(p.encoding.Objects); p.put++ {
+		object := p.encoding.Objects[p.put]
+		size, err := object.File.Seek(0, io.SeekEnd)
+		if err != nil {
+			return err
+		}
+		if err := s.putObject(ctx, p, object, io.NewSectionReader(object.File, 0, size)); err != nil {
+			return err
+		}
+	}
+	if p.segment.Damaged() {
+		if err := s.putSegment(ctx, p); err != nil {
 			return err
 		}
 	}
 	if err := p.segment.Commit(); err != nil {
 		return err
 	}
-	s.archived.Add(p.encoder.Counts().Archived)
-	s.clockAnomalies.Add(p.encoder.ClockAnomalies())
+	s.archived.Add(p.encoding.Counts.Archived)
+	s.unconvertible.Add(p.encoding.Unconvertible)
+	s.clockAnomalies.Add(p.encoding.ClockAnomalies)
 	p.discard()
 	return nil
 }
 
-// encode makes the segment's files in scratch.
-func (s *Sink) encode(p *shipment) error {
-	seg := p.segment
-	frozen, err := convert.DecodeFrozen([]byte(seg.Frozen))
-	if err != nil {
-		return err
-	}
-	p.frozen = frozen
-	digest, err := seg.Digest()
-	if err != nil {
-		return err
-	}
-	p.encoder = convert.NewEncoder(convert.Segment{Frozen: frozen, ID: seg.ID, Writer: seg.Writer,
-		Sequence: seg.Sequence, Previous: seg.Previous, Digest: digest, Created: seg.Created},
-		func() (convert.File, error) {
-			f, err := s.spool.Scratch()
-			if err == nil {
-				p.files = append(p.files, f)
-			}
-			return f, err
-		})
-	if err := seg.Frames(p.encoder.Frame); err != nil {
-		return err
-	}
-	p.objects, err = p.encoder.Close()
-	p.encoded, p.put = err == nil, 0
-	return err
-}
+// storeError is an error of the store: no segment's fault.
+type storeError struct{ error }
 
-// isDamage tells whether the segment itself is at fault, so that no repetition
-// will help.
-func isDamage(err error) bool {
-	var corruption *spool.CorruptionError
-	return errors.As(err, &corruption) || errors.Is(err, convert.ErrFrame)
-}
+func (e *storeError) Unwrap() error { return e.error }
 
-func (s *Sink) quarantine(p *shipment, damage error) error {
-	to, err := p.segment.Quarantine()
-	if err != nil {
-		return err
-	}
-	s.log.Error("a damaged segment was moved aside; its events are not in the archive: keep the file for inspection",
-		"segment", to, "damage", damage)
-	return nil
-}
-
-func (s *Sink) put(ctx context.Context, p *shipment, object convert.Object) error {
-	file, ok := object.File.(*os.File)
-	if !ok {
-		return fmt.Errorf("object %s is not in a file", object.Key)
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
+func (s *Sink) putObject(ctx context.Context, p *shipment, object convert.Object, body *io.SectionReader) error {
 	began := time.Now()
-	if err := s.store.Put(ctx, p.frozen.Bucket, object, file); err != nil {
-		return fmt.Errorf("uploading s3://%s/%s: %w", p.frozen.Bucket, object.Key, err)
+	if err := s.store.Put(ctx, p.frozen.Bucket, object, body); err != nil {
+		return &storeError{fmt.Errorf("uploading s3://%s/%s: %w", p.frozen.Bucket, object.Key, err)}
 	}
-	s.objectBytes.Add(info.Size())
+	s.objectBytes.Add(body.Size())
 	level := s.log.Debug
 	if s.objects.Add(1) == 1 {
 		level = s.log.Info
 	}
 	level("object uploaded", "object", "s3://"+p.frozen.Bucket+"/"+object.Key, "rows", object.Rows,
-		"bytes", info.Size(), "took", time.Since(began).Round(time.Millisecond))
+		"bytes", body.Size(), "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// putSegment stores the file of a segment that is in quarantine as it is.
+func (s *Sink) putSegment(ctx context.Context, p *shipment) error {
+	seg := p.segment
+	digest, err := seg.Digest()
+	if err != nil {
+		s.log.Error("a segment in quarantine cannot be read; it is kept, but not stored under _quarantine/", "segment", seg.Path(), "error", err)
+		return nil
+	}
+	file, err := seg.Open()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	object := convert.Object{Key: convert.QuarantineKey(p.frozen, seg.Name(), digest),
+		ContentType: "application/octet-stream", Metadata: map[string]string{"segment-sha256": digest}}
+	return s.putObject(ctx, p, object, io.NewSectionReader(file, 0, seg.Size()))
 }
 
 // backoff doubles from the first interval to the last, with jitter, so that many
@@ -215,8 +269,6 @@ type backoff struct {
 	wait  time.Duration
 	until time.Time
 }
-
-func resetBackoff() backoff { return backoff{} }
 
 func (b *backoff) over() bool { return !time.Now().Before(b.until) }
 

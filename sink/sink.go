@@ -1,6 +1,6 @@
 // Package sink makes a batch durable and takes it to S3: a spool on disk, and in
 // the background, segment by segment, Parquet files uploaded under names that
-// make a repeat harmless.
+// make a repeat harmless. DELIVERY.md says what it promises and where that ends.
 //
 // It does not look into chunks (package convert does) and it never drops: no
 // space is an error for the caller to answer with RETRY, and an upload that
@@ -11,24 +11,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"audit_s3/convert"
+	"audit_s3/sink/dedup"
+	"audit_s3/sink/disk"
 	"audit_s3/sink/spool"
 )
 
-// ErrFull means that the spool has reached store_dir_limit_size.
+// ErrFull means that the spool has reached store_dir_limit_size, or its disk is
+// full.
 var ErrFull = spool.ErrFull
 
 // Store keeps objects. Put stores body under key unless an object of that name
 // is there already, which counts as done: the name says all that is in it. After
 // an error the object may or may not be stored.
 type Store interface {
-	Put(ctx context.Context, bucket string, object convert.Object, body *os.File) error
+	Put(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) error
 }
 
 // Options of a Sink.
@@ -37,22 +41,34 @@ type Options struct {
 	Limit         int64 // bytes
 	SegmentSize   int64 // bytes
 	UploadTimeout time.Duration
+	DedupWindow   time.Duration // 0: repeats are not looked for
 	Frozen        convert.Frozen
+	FS            disk.FS          // nil: the machine's
+	Now           func() time.Time // nil: time.Now
 	Log           *slog.Logger
 }
 
 // Stats counts since the start.
 type Stats struct {
-	Accepted, Archived, Objects, ObjectBytes, ClockAnomalies int64
+	Accepted, Archived, Duplicate      int64 // events
+	Unconvertible                      int64 // events that became rejects on the way to S3
+	Objects, ObjectBytes               int64
+	ClockAnomalies, SegmentsMovedAside int64
 }
 
 // Sink is one section's spool and the shipping of it.
 type Sink struct {
-	opts  Options
-	spool *spool.Spool
-	store Store
-	log   *slog.Logger
-	pace  pace
+	opts   Options
+	spool  *spool.Spool
+	window *dedup.Window // nil: repeats are not looked for
+	store  Store
+	log    *slog.Logger
+	pace   pace
+	encode func(convert.Segment, convert.Frames, func() (convert.File, error)) (convert.Encoding, error)
+
+	// appending is held from looking a record up until it is remembered, so that
+	// of two flushes with the same record only one takes it.
+	appending sync.Mutex
 
 	stop context.CancelFunc
 	done chan struct{} // closed when the ship loop has ended
@@ -61,8 +77,10 @@ type Sink struct {
 	drain chan struct{}
 	close sync.Once
 
-	full                                                     atomic.Bool
-	accepted, archived, objects, objectBytes, clockAnomalies atomic.Int64
+	full                                atomic.Bool
+	accepted, archived, duplicate       atomic.Int64
+	unconvertible, objects, objectBytes atomic.Int64
+	clockAnomalies                      atomic.Int64
 }
 
 // Open opens the spool, recovers what a former run left and starts shipping.
@@ -71,33 +89,74 @@ func Open(opts Options, store Store) (*Sink, error) {
 }
 
 func open(opts Options, store Store, pace pace) (*Sink, error) {
+	s, err := prepare(opts, store, pace)
+	if err == nil {
+		s.start()
+	}
+	return s, err
+}
+
+// prepare is open without the ship loop.
+func prepare(opts Options, store Store, pace pace) (*Sink, error) {
+	if opts.FS == nil {
+		opts.FS = disk.OS{}
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	s := &Sink{opts: opts, store: store, log: opts.Log, pace: pace, encode: convert.Encode,
+		done: make(chan struct{}), drain: make(chan struct{})}
+	if err := s.openSpool(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Sink) openSpool() (err error) {
+	opts := s.opts
 	frozen, err := opts.Frozen.Encode()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	sp, err := spool.Open(opts.StoreDir, spool.Options{
-		SegmentSize: opts.SegmentSize, Limit: opts.Limit, Frozen: string(frozen), Log: opts.Log})
+	s.spool, err = spool.Open(opts.StoreDir, spool.Options{SegmentSize: opts.SegmentSize, Limit: opts.Limit,
+		Frozen: string(frozen), Accept: accept, FS: opts.FS, Now: opts.Now, Log: opts.Log})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	if err := s.openWindow(); err != nil {
+		return errors.Join(err, s.spool.Close())
+	}
+	return nil
+}
+
+// accept refuses what a later release wrote. Anything else wrong with a segment
+// is its own affair: it goes into quarantine when it is its turn.
+func accept(h spool.Header) error {
+	if _, err := convert.DecodeFrozen([]byte(h.Frozen)); errors.Is(err, convert.ErrNewer) {
+		return err
+	}
+	return nil
+}
+
+// start runs the ship loop.
+func (s *Sink) start() {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Sink{opts: opts, spool: sp, store: store, log: opts.Log, pace: pace, stop: stop,
-		done: make(chan struct{}), drain: make(chan struct{})}
+	s.stop = stop
 	go func() {
 		defer close(s.done)
 		s.run(ctx)
 	}()
-	return s, nil
 }
 
-// Append makes a batch durable: when it returns nil, all of b is on disk; after
-// an error nothing of it is kept and the chunk must be asked for again.
+// Append makes a batch durable: when it returns nil, all of b is on disk but for
+// the records that came before; after an error nothing of it is kept and the
+// chunk must be asked for again.
 func (s *Sink) Append(b *convert.Batch) error {
-	err := s.spool.Append(b.Payload())
+	err := s.append(b)
 	switch {
 	case errors.Is(err, ErrFull):
 		if !s.full.Swap(true) {
-			s.log.Error("the spool is full; chunks are answered RETRY and stay with Fluent Bit until segments have been uploaded: check the upload errors, or raise store_dir_limit_size",
+			s.log.Error("the spool is full; chunks are answered RETRY and stay with Fluent Bit until segments have been uploaded: check the upload errors, or raise store_dir_limit_size, or free space on the disk",
 				"error", err, "store_dir", s.spool.Dir(), "bytes", s.spool.Stats().Bytes, "limit", s.opts.Limit)
 		}
 		return err
@@ -108,12 +167,32 @@ func (s *Sink) Append(b *convert.Batch) error {
 		s.log.Info("the spool has room again", "store_dir", s.spool.Dir())
 	}
 	s.accepted.Add(b.Counts().Archived)
+	s.duplicate.Add(b.Counts().Duplicate)
+	return nil
+}
+
+func (s *Sink) append(b *convert.Batch) error {
+	if s.window == nil {
+		_, err := s.spool.Append(b.Payload())
+		return err
+	}
+	b.Hash()
+	s.appending.Lock()
+	defer s.appending.Unlock()
+	b.DropRepeats(s.window.Seen)
+	segment, err := s.spool.Append(b.Payload())
+	if err != nil {
+		return err
+	}
+	s.window.Add(segment, b.Digests())
 	return nil
 }
 
 // Stats returns the counters.
 func (s *Sink) Stats() Stats {
-	return Stats{s.accepted.Load(), s.archived.Load(), s.objects.Load(), s.objectBytes.Load(), s.clockAnomalies.Load()}
+	return Stats{Accepted: s.accepted.Load(), Archived: s.archived.Load(), Duplicate: s.duplicate.Load(),
+		Unconvertible: s.unconvertible.Load(), Objects: s.objects.Load(), ObjectBytes: s.objectBytes.Load(),
+		ClockAnomalies: s.clockAnomalies.Load(), SegmentsMovedAside: s.spool.Stats().Aside}
 }
 
 // Close seals what is open and goes on uploading until all is shipped or ctx
@@ -132,9 +211,9 @@ func (s *Sink) Close(ctx context.Context) error {
 			<-s.done
 		}
 		s.stop()
-		if left := s.spool.Stats(); left.Sealed > 0 {
+		if left := s.spool.Stats(); left.Pending > 0 {
 			s.log.Warn("exit before everything was uploaded; the rest is safe in store_dir and will be uploaded after the next start",
-				"segments", left.Sealed, "bytes", left.Bytes, "store_dir", s.spool.Dir())
+				"segments", left.Pending, "bytes", left.Bytes, "store_dir", s.spool.Dir())
 		}
 		err = errors.Join(err, s.spool.Close())
 	})
@@ -143,4 +222,7 @@ func (s *Sink) Close(ctx context.Context) error {
 
 // Probe tells what would keep a Sink from using a store_dir, without keeping it.
 // It is for listing problems of a configuration that cannot start anyway.
-func Probe(storeDir string) error { return spool.Probe(storeDir) }
+func Probe(storeDir string) error { return spool.Probe(disk.OS{}, storeDir) }
+
+// seenDir holds the digests of records, beside the segments.
+func (s *Sink) seenDir() string { return filepath.Join(s.spool.Dir(), "seen") }

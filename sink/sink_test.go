@@ -42,7 +42,7 @@ type put struct {
 	metadata    map[string]string
 }
 
-func (m *memory) Put(ctx context.Context, bucket string, object convert.Object, body *os.File) error {
+func (m *memory) Put(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tried++
@@ -111,8 +111,8 @@ func (l *logged) lines(something string) (found []string) {
 
 // options seal each batch at once: one append is one segment.
 func options(storeDir string, log *logged) Options {
-	return Options{StoreDir: storeDir, Limit: 1 << 40, SegmentSize: 1, UploadTimeout: time.Hour,
-		Frozen: convert.Frozen{Plugin: "test", Schema: convert.SchemaVersion, Bucket: "audit", Prefix: "k8s-audit", Cluster: "prod-1", Redaction: "off"},
+	return Options{StoreDir: storeDir, Limit: 1 << 40, SegmentSize: 1, UploadTimeout: time.Hour, DedupWindow: time.Hour,
+		Frozen: convert.Frozen{Plugin: "test", Schema: convert.SchemaVersion, Frame: convert.FrameVersion, Bucket: "audit", Prefix: "k8s-audit", Cluster: "prod-1", Redaction: "off"},
 		Log:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 }
 
@@ -127,7 +127,7 @@ func start(t *testing.T, opts Options, store Store) *Sink {
 }
 
 // batch is a chunk with one event per audit ID.
-func batch(t *testing.T, auditIDs ...string) *convert.Batch {
+func batch(t testing.TB, auditIDs ...string) *convert.Batch {
 	t.Helper()
 	var chunk []byte
 	for _, id := range auditIDs {
@@ -151,7 +151,7 @@ func batch(t *testing.T, auditIDs ...string) *convert.Batch {
 	return b
 }
 
-func appendAll(t *testing.T, s *Sink, auditIDs ...string) {
+func appendAll(t testing.TB, s *Sink, auditIDs ...string) {
 	t.Helper()
 	for _, id := range auditIDs {
 		if err := s.Append(batch(t, id)); err != nil {
@@ -332,7 +332,7 @@ func TestRepeatAfterACrashChangesNothing(t *testing.T) {
 	// Every object is stored, but the answer is lost, so that nothing is deleted.
 	lost := &memory{}
 	answered := make(chan struct{}, 1000)
-	s := start(t, options(dir, &logged{}), storeFunc(func(ctx context.Context, bucket string, object convert.Object, body *os.File) error {
+	s := start(t, options(dir, &logged{}), storeFunc(func(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) error {
 		_ = lost.Put(ctx, bucket, object, body)
 		answered <- struct{}{}
 		return errAway
@@ -366,9 +366,9 @@ func TestRepeatAfterACrashChangesNothing(t *testing.T) {
 	}
 }
 
-type storeFunc func(context.Context, string, convert.Object, *os.File) error
+type storeFunc func(context.Context, string, convert.Object, *io.SectionReader) error
 
-func (f storeFunc) Put(ctx context.Context, bucket string, object convert.Object, body *os.File) error {
+func (f storeFunc) Put(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) error {
 	return f(ctx, bucket, object, body)
 }
 
@@ -403,7 +403,7 @@ func TestExitThatMayNotWaitLeavesTheRestForTheNextStart(t *testing.T) {
 // TestExitEndsAnUploadThatHangs: Put gets a context that ends with Close's.
 func TestExitEndsAnUploadThatHangs(t *testing.T) {
 	dir, hanging := t.TempDir(), make(chan struct{}, 1)
-	s := start(t, options(dir, &logged{}), storeFunc(func(ctx context.Context, _ string, _ convert.Object, _ *os.File) error {
+	s := start(t, options(dir, &logged{}), storeFunc(func(ctx context.Context, _ string, _ convert.Object, _ *io.SectionReader) error {
 		hanging <- struct{}{}
 		<-ctx.Done()
 		return ctx.Err()
@@ -464,7 +464,7 @@ func TestDamagedSegmentIsMovedAsideAndTheRestShips(t *testing.T) {
 func TestFrameThatCannotBeDecodedIsDamage(t *testing.T) {
 	store, dir := &memory{}, t.TempDir()
 	s := start(t, options(dir, &logged{}), store)
-	if err := s.spool.Append([]byte("no frame of convert's")); err != nil {
+	if _, err := s.spool.Append([]byte("no frame of convert's")); err != nil {
 		t.Fatal(err)
 	}
 	appendAll(t, s, "next")
@@ -484,7 +484,7 @@ func TestBacklogKeepsTheConfigurationItWasWrittenUnder(t *testing.T) {
 
 	store := &memory{}
 	opts := options(dir, &logged{})
-	opts.Frozen = convert.Frozen{Plugin: "newer", Schema: convert.SchemaVersion, Bucket: "other", Prefix: "elsewhere/a", Cluster: "prod-2", PolicyDigest: strings.Repeat("ab", 32), Redaction: "off"}
+	opts.Frozen = convert.Frozen{Plugin: "newer", Schema: convert.SchemaVersion, Frame: convert.FrameVersion, Bucket: "other", Prefix: "elsewhere/a", Cluster: "prod-2", PolicyDigest: strings.Repeat("ab", 32), Redaction: "off"}
 	s = start(t, opts, store)
 	appendAll(t, s, "new")
 	drain(t, s)
@@ -592,7 +592,7 @@ func TestConversionThatFailsIsRepeated(t *testing.T) {
 
 func TestBackoffDoublesWithJitterUpToItsLimit(t *testing.T) {
 	p := pace{firstBackoff: time.Second, lastBackoff: time.Minute}
-	b := resetBackoff()
+	b := backoff{}
 	if !b.over() {
 		t.Error("waits before the first failure")
 	}

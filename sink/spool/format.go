@@ -1,7 +1,9 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +28,7 @@ const (
 	// off by a crash can be told from damage in front of intact frames.
 	frameHeadLen = 4 + 4 + 4
 	// maxHeader and maxFrame bound what a damaged length can make a reader allocate.
-	maxHeader = 1 << 20
+	maxHeader = 64 << 10
 	maxFrame  = 1 << 30
 )
 
@@ -72,35 +74,109 @@ var (
 	errMagic    = errors.New("not a segment")
 	errLength   = errors.New("impossible length")
 	errChecksum = errors.New("checksum does not match")
+	errUnread   = errors.New("cannot be read")
 )
 
+// encodeHeader returns what a segment begins with: the header twice, so that one
+// damaged place never costs the frames behind it their destination.
 func encodeHeader(h Header) ([]byte, error) {
 	body, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, preambleLen, preambleLen+len(body))
+	if len(body) > maxHeader {
+		return nil, fmt.Errorf("a header of %d bytes; at most %d fit", len(body), maxHeader)
+	}
+	b := make([]byte, preambleLen, 2*(preambleLen+len(body)))
 	copy(b, magic)
 	binary.LittleEndian.PutUint32(b[8:], Version)
 	binary.LittleEndian.PutUint32(b[12:], uint32(len(body)))
 	b = append(b, body...)
 	binary.LittleEndian.PutUint32(b[16:], headerChecksum(b[8:16], body))
-	return b, nil
+	return append(b, b...), nil
 }
 
 func headerChecksum(versionAndLength, body []byte) uint32 {
 	return crc32.Update(crc32.Checksum(versionAndLength, castagnoli), castagnoli, body)
 }
 
-// readHeader reads the header at the start of r and its size in bytes.
-func readHeader(r io.ReaderAt, path string) (h Header, size int64, err error) {
-	corrupt := func(offset int64, err error) error { return &CorruptionError{path, offset, err} }
-	preamble := make([]byte, preambleLen)
-	if n, err := r.ReadAt(preamble, 0); n < preambleLen {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = errShort
+// readHeader reads the header of a segment and where its frames begin. damage is
+// a CorruptionError if only one of the two copies is intact, whose contents then
+// are returned; err is one if neither is.
+func readHeader(r io.ReaderAt, path string) (h Header, frames int64, damage, err error) {
+	h, end, first := headerAt(r, path, 0)
+	if first == nil {
+		second, behind, err := headerAt(r, path, end)
+		if err == nil && second != h {
+			err = &CorruptionError{path, end, errChecksum}
 		}
-		return h, 0, corrupt(int64(n), err)
+		if isCorruption(err) {
+			return h, 2 * end, err, nil
+		}
+		return h, behind, nil, err
+	}
+	if !isCorruption(first) {
+		return h, 0, nil, first
+	}
+	// The copy begins where the damaged one ends, wherever that is.
+	start := make([]byte, 2*(preambleLen+maxHeader))
+	n := readAvailable(r, start, 0)
+	for at := 1; at < n; at++ {
+		next := bytes.Index(start[at:n], []byte(magic))
+		if next < 0 {
+			break
+		}
+		at += next
+		h, behind, err := headerAt(r, path, int64(at))
+		if err == nil && behind == 2*int64(at) {
+			return h, behind, first, nil
+		}
+		if err != nil && !isCorruption(err) {
+			return h, 0, nil, err
+		}
+	}
+	return h, 0, nil, first
+}
+
+// readAvailable reads at offset as much as there is; what the disk cannot give
+// reads as zeros, which are never a header or a frame.
+func readAvailable(r io.ReaderAt, b []byte, offset int64) (n int) {
+	n, err := r.ReadAt(b, offset)
+	if err == nil || errors.Is(err, io.EOF) {
+		return n
+	}
+	const sector = 512
+	for from := 0; from < len(b); from += sector {
+		part := b[from:min(from+sector, len(b))]
+		got, err := r.ReadAt(part, offset+int64(from))
+		if errors.Is(err, io.EOF) {
+			return from + got
+		}
+		if err != nil {
+			clear(part)
+		}
+	}
+	return len(b)
+}
+
+func shortOrUnread(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return errShort
+	}
+	return fmt.Errorf("%w: %w", errUnread, err)
+}
+
+func isCorruption(err error) bool {
+	var c *CorruptionError
+	return errors.As(err, &c)
+}
+
+// headerAt reads one copy of the header, and where it ends.
+func headerAt(r io.ReaderAt, path string, at int64) (h Header, end int64, err error) {
+	corrupt := func(offset int64, err error) error { return &CorruptionError{path, at + offset, err} }
+	preamble := make([]byte, preambleLen)
+	if n, err := r.ReadAt(preamble, at); n < preambleLen {
+		return h, 0, corrupt(int64(n), shortOrUnread(err))
 	}
 	if string(preamble[:8]) != magic {
 		return h, 0, corrupt(0, errMagic)
@@ -110,11 +186,8 @@ func readHeader(r io.ReaderAt, path string) (h Header, size int64, err error) {
 		return h, 0, corrupt(12, errLength)
 	}
 	body := make([]byte, length)
-	if n, err := r.ReadAt(body, preambleLen); n < len(body) {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = errShort
-		}
-		return h, 0, corrupt(int64(preambleLen+n), err)
+	if n, err := r.ReadAt(body, at+preambleLen); n < len(body) {
+		return h, 0, corrupt(int64(preambleLen+n), shortOrUnread(err))
 	}
 	if headerChecksum(preamble[8:16], body) != binary.LittleEndian.Uint32(preamble[16:]) {
 		return h, 0, corrupt(preambleLen, errChecksum)
@@ -127,32 +200,66 @@ func readHeader(r io.ReaderAt, path string) (h Header, size int64, err error) {
 	if err := json.Unmarshal(body, &h); err != nil {
 		return h, 0, corrupt(preambleLen, err)
 	}
-	return h, int64(preambleLen + len(body)), nil
+	if _, err := seedOf(h.ID); err != nil {
+		return h, 0, corrupt(preambleLen, err)
+	}
+	return h, at + preambleLen + int64(length), nil
 }
 
-// frameHead returns the bytes that stand before a payload.
-func frameHead(payload []byte) [frameHeadLen]byte {
+// seed is what the checksums of a segment's frames begin with: its random id.
+// With it, and with the frame's offset, no bytes of another segment's deleted
+// file and none that a client placed inside an event pass for a frame, wherever
+// a reader looks for the next intact one.
+type seed uint32
+
+func seedOf(id string) (seed, error) {
+	raw, err := hex.DecodeString(id)
+	if err != nil || len(raw) != 16 {
+		return 0, errors.New("the segment's id is not 128 bits in hex")
+	}
+	return seed(crc32.Checksum(raw, castagnoli)), nil
+}
+
+// checksum is over the segment's id, the frame's offset and b.
+func (s seed) checksum(offset int64, b []byte) uint32 {
+	var at [8]byte
+	binary.LittleEndian.PutUint64(at[:], uint64(offset))
+	return crc32.Update(crc32.Update(uint32(s), castagnoli, at[:]), castagnoli, b)
+}
+
+// frameHead returns the bytes that stand before a payload at offset.
+func (s seed) frameHead(offset int64, payload []byte) [frameHeadLen]byte {
 	var head [frameHeadLen]byte
 	binary.LittleEndian.PutUint32(head[:], uint32(len(payload)))
-	binary.LittleEndian.PutUint32(head[4:], crc32.Checksum(head[:4], castagnoli))
-	binary.LittleEndian.PutUint32(head[8:], crc32.Checksum(payload, castagnoli))
+	binary.LittleEndian.PutUint32(head[4:], s.checksum(offset, head[:4]))
+	binary.LittleEndian.PutUint32(head[8:], s.checksum(offset, payload))
 	return head
+}
+
+// frameLength reads the length of a payload out of the first 8 bytes of a frame
+// at offset. ok is false if they are not the beginning of a frame.
+func (s seed) frameLength(offset int64, head []byte) (length int64, ok bool) {
+	length = int64(binary.LittleEndian.Uint32(head))
+	if length == 0 || length > maxFrame {
+		return length, false
+	}
+	return length, s.checksum(offset, head[:4]) == binary.LittleEndian.Uint32(head[4:])
 }
 
 // frameAt reads the frame at offset of a file that ends at size. The payload is
 // read into buf, which grows as needed. claimed is where the frame says it ends,
 // also when it is damaged; only with errLength is it not to be believed.
-func frameAt(r io.ReaderAt, offset, size int64, buf []byte) (payload []byte, claimed int64, err error) {
+func (s seed) frameAt(r io.ReaderAt, offset, size int64, buf []byte) (payload []byte, claimed int64, err error) {
 	if size-offset < frameHeadLen {
 		return buf, size, errShort
 	}
 	var head [frameHeadLen]byte
 	if _, err := r.ReadAt(head[:], offset); err != nil {
-		return buf, size, err
+		return buf, size, fmt.Errorf("%w: %w", errUnread, err)
 	}
-	length := int64(binary.LittleEndian.Uint32(head[:]))
+	length, ok := s.frameLength(offset, head[:])
 	claimed = offset + frameHeadLen + length
-	if length == 0 || length > maxFrame || crc32.Checksum(head[:4], castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
+	if !ok {
 		return buf, claimed, errLength
 	}
 	if claimed > size {
@@ -163,9 +270,9 @@ func frameAt(r io.ReaderAt, offset, size int64, buf []byte) (payload []byte, cla
 	}
 	buf = buf[:length]
 	if _, err := r.ReadAt(buf, offset+frameHeadLen); err != nil {
-		return buf, claimed, err
+		return buf, claimed, fmt.Errorf("%w: %w", errUnread, err)
 	}
-	if crc32.Checksum(buf, castagnoli) != binary.LittleEndian.Uint32(head[8:]) {
+	if s.checksum(offset, buf) != binary.LittleEndian.Uint32(head[8:]) {
 		return buf, claimed, errChecksum
 	}
 	return buf, claimed, nil

@@ -94,7 +94,7 @@ func TestGoldenSegment(t *testing.T) {
 	}
 
 	s := open(t, place(t, sealedName(7, len(want)), want), roomy()) // as the code reads it
-	seg := s.Oldest()
+	seg := oldest(s)
 	if seg == nil || seg.Header != goldenHeader {
 		t.Fatalf("segment %+v, want header %+v", seg, goldenHeader)
 	}
@@ -176,7 +176,7 @@ func TestNewerVersionIsRefusedAndLeftAlone(t *testing.T) {
 		if err := os.Remove(filepath.Join(storeDir, folder, name)); err != nil {
 			t.Fatal(err)
 		}
-		if s := open(t, storeDir, roomy()); s.Oldest() != nil {
+		if s := open(t, storeDir, roomy()); oldest(s) != nil {
 			t.Errorf("%s: a segment came from nowhere", name)
 		}
 	}
@@ -184,10 +184,10 @@ func TestNewerVersionIsRefusedAndLeftAlone(t *testing.T) {
 
 func TestFrameOfImpossibleSizeIsNotTaken(t *testing.T) {
 	s := open(t, t.TempDir(), roomy())
-	if err := s.Append(nil); err == nil {
+	if _, err := s.Append(nil); err == nil {
 		t.Error("an empty frame was taken; its length could not be told from a hole")
 	}
-	if err := s.Append(make([]byte, maxFrame+1)); err == nil {
+	if _, err := s.Append(make([]byte, maxFrame+1)); err == nil {
 		t.Error("a frame was taken that could not be read back")
 	}
 	if st := s.Stats(); st != (Stats{}) {

@@ -44,21 +44,21 @@ func failHalfWay(storeDir string) error {
 		return err
 	}
 	for i := range 3 {
-		if err := s.Append([]byte(strings.Repeat(fmt.Sprint(i), 3000))); err != nil {
+		if _, err := s.Append([]byte(strings.Repeat(fmt.Sprint(i), 3000))); err != nil {
 			return fmt.Errorf("frame %d: %w", i, err)
 		}
 	}
-	if err := s.Append([]byte(strings.Repeat("x", 3000))); !errors.Is(err, unix.EFBIG) {
+	if _, err := s.Append([]byte(strings.Repeat("x", 3000))); !errors.Is(err, unix.EFBIG) {
 		return fmt.Errorf("the frame beyond the limit: error %s, want EFBIG", fmt.Sprint(err))
 	}
-	if st := s.Stats(); st.Open || st.Sealed != 1 {
+	if st := s.Stats(); st.Open || st.Pending != 1 {
 		return fmt.Errorf("after the failed write: %+v, want one segment, sealed", st)
 	}
-	info, err := os.Stat(s.Oldest().Path())
-	if err != nil || info.Size() != s.Oldest().Size() {
-		return fmt.Errorf("the failed write was not cut back: %d bytes, %d of them good, error %s", info.Size(), s.Oldest().Size(), fmt.Sprint(err))
+	info, err := os.Stat(oldest(s).Path())
+	if err != nil || info.Size() != oldest(s).Size() {
+		return fmt.Errorf("the failed write was not cut back: %d bytes, %d of them good, error %s", info.Size(), oldest(s).Size(), fmt.Sprint(err))
 	}
-	if err := s.Append([]byte(strings.Repeat("3", 3000))); err != nil {
+	if _, err := s.Append([]byte(strings.Repeat("3", 3000))); err != nil {
 		return fmt.Errorf("the frame after the failed one: %w", err)
 	}
 	// A segment whose very first frame fails leaves nothing and takes no number.
@@ -66,14 +66,14 @@ func failHalfWay(storeDir string) error {
 		return err
 	}
 	before := s.Stats()
-	if err := s.Append(make([]byte, 2*limit)); !errors.Is(err, unix.EFBIG) {
+	if _, err := s.Append(make([]byte, 2*limit)); !errors.Is(err, unix.EFBIG) {
 		return fmt.Errorf("a first frame beyond the limit: error %s, want EFBIG", fmt.Sprint(err))
 	}
-	left, err := filepath.Glob(filepath.Join(s.dir, "*"+openSuffix))
+	left, err := filepath.Glob(filepath.Join(s.dir, "*"+".open"))
 	if after := s.Stats(); after != before || len(left) > 0 || err != nil {
 		return fmt.Errorf("it left %v: %+v before, %+v after", left, before, after)
 	}
-	if err := s.Append([]byte(strings.Repeat("4", 3000))); err != nil {
+	if _, err := s.Append([]byte(strings.Repeat("4", 3000))); err != nil {
 		return fmt.Errorf("the frame after it: %w", err)
 	}
 	return s.Close()
@@ -122,7 +122,7 @@ func TestFullDisk(t *testing.T) {
 		t.Helper()
 		for i := range 1000 {
 			frame := fmt.Sprint(len(want), strings.Repeat("x", 30_000))
-			err := s.Append([]byte(frame))
+			_, err := s.Append([]byte(frame))
 			if err == nil {
 				want = append(want, frame)
 				continue
@@ -135,7 +135,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal("the disk never fills up")
 	}
 	fill()
-	if st := s.Stats(); st.Open || st.Sealed != 1 {
+	if st := s.Stats(); st.Open || st.Pending != 1 {
 		t.Fatalf("after the failed write: %+v, want one segment, sealed", st)
 	}
 	checkUsed(t, s)
@@ -145,11 +145,11 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("error %v, want ENOSPC", err)
 	}
 	for range 3 {
-		if err := s.Append([]byte("no room for this")); !errors.Is(err, unix.ENOSPC) {
+		if _, err := s.Append([]byte("no room for this")); !errors.Is(err, unix.ENOSPC) {
 			t.Fatalf("error %v, want ENOSPC", err)
 		}
 	}
-	if st := s.Stats(); st.Open || st.Sealed != 1 {
+	if st := s.Stats(); st.Open || st.Pending != 1 {
 		t.Errorf("refused appends left %+v", st)
 	}
 	checkUsed(t, s)
@@ -157,8 +157,8 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("%d frames, want the %d that were acknowledged", len(got), len(want))
 	}
 	// Shipping frees the disk while it is full.
-	c.link(s.Oldest())
-	if err := s.Oldest().Commit(); err != nil {
+	c.link(oldest(s))
+	if err := oldest(s).Commit(); err != nil {
 		t.Fatal(err)
 	}
 	want = nil
@@ -166,7 +166,7 @@ func TestFullDisk(t *testing.T) {
 	if got := allFrames(t, s); !slices.Equal(got, want) {
 		t.Fatalf("%d frames, want the %d that were acknowledged", len(got), len(want))
 	}
-	c.link(s.Oldest())
+	c.link(oldest(s))
 }
 
 // TestFailedWriteOrSyncEndsTheSegment: the file is never written again, even
@@ -188,10 +188,10 @@ func TestFailedWriteOrSyncEndsTheSegment(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.current.file = broken(t)
-			if err := s.Append([]byte("lost")); err == nil || !strings.Contains(err.Error(), s.dir) {
+			if _, err := s.Append([]byte("lost")); err == nil || !strings.Contains(err.Error(), s.dir) {
 				t.Fatalf("error %v, want one that names the segment", err)
 			}
-			if st := s.Stats(); st.Open || st.Sealed != 1 {
+			if st := s.Stats(); st.Open || st.Pending != 1 {
 				t.Fatalf("%+v, want the segment sealed", st)
 			}
 			mustAppend(t, s, "after")
@@ -223,10 +223,10 @@ func TestSealingThatFailsIsTriedAgain(t *testing.T) {
 	}
 	s.current.file = device(t, "/dev/full")
 	for range 3 {
-		if err := s.Append([]byte("lost")); err == nil {
+		if _, err := s.Append([]byte("lost")); err == nil {
 			t.Fatal("a frame was written behind a failed one")
 		}
-		if st := s.Stats(); !st.Open || st.Sealed != 0 {
+		if st := s.Stats(); !st.Open || st.Pending != 0 {
 			t.Fatalf("%+v", st)
 		}
 	}

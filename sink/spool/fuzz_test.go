@@ -40,10 +40,10 @@ func FuzzSegment(f *testing.F) {
 			}
 			return
 		}
-		defer func() { _ = s.release() }()
+		defer func() { _ = s.lock.Close() }()
 		intact := decode(content).frames
 		kept := files(t, storeDir, "quarantine/*")[name] == string(content)
-		if seg := s.Oldest(); seg != nil {
+		if seg := oldest(s); seg != nil {
 			got, err := read(seg)
 			if len(got) > len(intact) || !slices.Equal(got, intact[:len(got)]) {
 				t.Errorf("frames %q, of which only %q are intact", got, intact)

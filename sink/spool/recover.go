@@ -6,125 +6,256 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
+
+	"audit_s3/sink/disk"
 )
 
-// recover brings the folder of a former process into order: scratch goes, an
-// open segment is repaired and sealed, sealed ones are listed.
+// found is a segment's file as a former process left it.
+type found struct {
+	dir, base string
+	name      name
+	named     bool // the name is of our form
+	header    Header
+	frames    int64 // where they begin
+	damage    error // of one copy of the header, or of both
+	lost      bool  // both
+	size      int64 // of the file
+}
+
+func (f *found) path() string { return filepath.Join(f.dir, f.base) }
+
+// recover brings the folder of a former process into order: what was half
+// written goes, an open segment is repaired and sealed, sealed ones are listed.
 func (s *Spool) recover() error {
-	entries, err := os.ReadDir(s.dir)
+	// First only look: what a later release wrote must be found as it was.
+	files, err := s.look()
+	if err != nil {
+		return err
+	}
+	entries, err := s.fs.ReadDir(s.dir)
 	if err != nil {
 		return err
 	}
 	if err := s.loadState(entries); err != nil {
 		return err
 	}
-	if err := emptyDir(filepath.Join(s.dir, scratchDir)); err != nil {
-		return fmt.Errorf("clearing scratch: %w", err)
+	if err := s.clear(entries); err != nil {
+		return fmt.Errorf("clearing what was half written: %w", err)
 	}
-	for _, entry := range entries {
-		path := filepath.Join(s.dir, entry.Name())
-		var seg *Segment
-		switch filepath.Ext(entry.Name()) {
-		case openSuffix:
-			seg, err = s.recoverOpen(path)
-		case sealedSuffix:
-			seg, err = s.recoverSealed(path)
-		default:
-			continue
-		}
-		if err != nil {
+	if s.used, err = s.quarantineBytes(); err != nil {
+		return err
+	}
+	for i := range files {
+		if err := s.take(&files[i]); err != nil {
 			return err
 		}
-		if seg != nil {
-			s.sealed = append(s.sealed, seg)
-		}
 	}
-	slices.SortFunc(s.sealed, func(a, b *Segment) int {
-		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.ID, b.ID))
+	slices.SortFunc(s.pending, func(a, b *Segment) int {
+		return cmp.Or(cmp.Compare(a.name.sequence, b.name.sequence), cmp.Compare(a.base, b.base))
 	})
-	for _, seg := range s.sealed {
-		s.used += seg.size
-		if seg.Sequence > s.state.Sequence {
-			digest, err := seg.Digest()
-			if err != nil {
-				return err
-			}
-			s.advance(seg.Writer, seg.Sequence, digest)
+	for _, seg := range s.pending {
+		if seg.name.sequence > s.state.Sequence {
+			// What cannot be read has no digest, but its number is used up.
+			digest, _ := seg.Digest()
+			s.advance(s.state.Writer, seg.name.sequence, digest)
 		}
 	}
 	if err := s.saveState(); err != nil {
 		return err
 	}
-	quarantined, err := sizeOfDir(filepath.Join(s.dir, quarantineDir))
-	if err != nil {
+	// The names that were found may be those of a killed process, and not durable
+	// yet: a loss of power must not bring back others.
+	if err := errors.Join(s.fs.SyncDir(filepath.Join(s.dir, quarantineDir)), s.fs.SyncDir(s.dir)); err != nil {
 		return err
 	}
-	s.used += quarantined
-	if len(s.sealed) > 0 {
-		s.opts.Log.Info("segments of a former run found; they will be shipped", "segments", len(s.sealed), "bytes", s.used)
+	if len(s.pending) > 0 {
+		s.opts.Log.Info("segments of a former run found; they will be shipped", "segments", len(s.pending), "bytes", s.used)
 		s.notify()
 	}
 	return nil
 }
 
-// recoverOpen repairs and seals a segment that was being written. Only a torn
-// tail is repaired: the frame that was never acknowledged. Any other damage puts
-// the whole file into quarantine.
-func (s *Spool) recoverOpen(path string) (*Segment, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	header, good, err := readHeader(f, path)
-	var corruption *CorruptionError
-	switch {
-	case err == nil:
-	case errors.As(err, &corruption) && (info.Size() < preambleLen || allZero(f, 0, info.Size())):
-		// The header itself was never synced, so that no frame was either.
-		s.opts.Log.Warn("an empty segment was left by a crash; removed", "segment", path)
-		return nil, errors.Join(os.Remove(path), syncDir(s.dir))
-	case errors.As(err, &corruption):
-		return nil, s.setAside(path, err)
-	default:
-		return nil, err
-	}
-	good, err = scan(f, path, good, info.Size())
-	if err != nil {
-		if !tornTail(f, err, info.Size()) {
-			return nil, s.setAside(path, err)
+// look reads the header of every segment and changes nothing. Its error names
+// all that this release must not touch.
+func (s *Spool) look() (files []found, err error) {
+	var refused []error
+	for _, dir := range []string{s.dir, filepath.Join(s.dir, quarantineDir)} {
+		entries, err := s.fs.ReadDir(dir)
+		if err != nil {
+			return nil, err
 		}
-		s.opts.Log.Warn("a crash interrupted the last write; the unacknowledged rest of the segment is cut off",
-			"segment", path, "kept_bytes", good, "cut_bytes", info.Size()-good)
+		for _, entry := range entries {
+			f := found{dir: dir, base: entry.Name()}
+			f.name, f.named = parseName(f.base)
+			switch f.name.state {
+			case stateOpen, stateSealed:
+				if dir != s.dir {
+					continue
+				}
+			case stateDamaged, stateUnconvertible:
+				if dir == s.dir {
+					continue
+				}
+			default:
+				continue
+			}
+			if err := s.lookAt(&f); err != nil {
+				refused = append(refused, err)
+			}
+			files = append(files, f)
+		}
 	}
-	if _, headerSize, _ := readHeader(f, path); good == headerSize {
-		return nil, errors.Join(os.Remove(path), syncDir(s.dir))
-	}
-	if err := errors.Join(f.Truncate(good), f.Sync()); err != nil {
-		return nil, fmt.Errorf("repairing segment %s: %w", path, err)
-	}
-	seg := &Segment{Header: header, spool: s, size: good, path: sealedPath(s.dir, header, good)}
-	if err := os.Rename(path, seg.path); err != nil {
-		return nil, fmt.Errorf("sealing segment %s: %w", path, err)
-	}
-	return seg, syncDir(s.dir)
+	return files, errors.Join(refused...)
 }
 
-// scan reads frames from offset on and returns the end of the last intact one.
-func scan(r io.ReaderAt, path string, offset, size int64) (good int64, err error) {
+func (s *Spool) lookAt(f *found) error {
+	file, err := s.fs.OpenFile(f.path(), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	f.size = info.Size()
+	f.header, f.frames, f.damage, err = readHeader(file, f.path())
+	if isCorruption(err) {
+		f.damage, f.lost = err, true
+		return nil
+	}
+	if err == nil && s.opts.Accept != nil {
+		err = s.opts.Accept(f.header)
+		if err != nil {
+			err = fmt.Errorf("segment %s: %w", f.path(), err)
+		}
+	}
+	return err
+}
+
+// clear deletes scratch and segments whose header was never completed.
+func (s *Spool) clear(entries []os.DirEntry) error {
+	scratch := filepath.Join(s.dir, scratchDir)
+	left, err := s.fs.ReadDir(scratch)
+	if err != nil {
+		return err
+	}
+	for _, entry := range left {
+		if err := s.fs.Remove(filepath.Join(scratch, entry.Name())); err != nil {
+			return err
+		}
+	}
+	for _, entry := range entries {
+		if n, _ := parseName(entry.Name()); n.state == stateNew {
+			if err := s.fs.Remove(filepath.Join(s.dir, entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// take lists one segment, after what its state asks for.
+func (s *Spool) take(f *found) error {
+	seg := &Segment{Header: f.header, spool: s, name: f.name, dir: f.dir, base: f.base, size: f.size}
+	if !f.named {
+		seg.name.id, seg.name.sequence = "", f.header.Sequence
+	}
+	if f.name.size > 0 {
+		seg.size = min(f.name.size, f.size)
+	}
+	if f.name.state == stateOpen {
+		if keep, err := s.takeOpen(seg, f); err != nil || !keep {
+			return err
+		}
+	} else if damage := f.sealedDamage(); damage != nil && f.name.state == stateSealed {
+		if err := seg.Quarantine(damage, !f.lost); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.dir != s.dir: // counted with the rest of quarantine
+	case seg.Damaged():
+		s.used += f.size
+	default:
+		s.used += seg.size
+	}
+	s.pending = append(s.pending, seg)
+	return nil
+}
+
+// sealedDamage tells what is wrong with a sealed segment, as far as its name,
+// size and header show. Its frames are checked when it is shipped.
+func (f *found) sealedDamage() error {
+	switch {
+	case f.damage != nil:
+		return f.damage
+	case !f.named || f.name.size == 0:
+		return errors.New("the name does not say how many bytes count")
+	case f.size < f.name.size:
+		return &CorruptionError{f.path(), f.size, errShort}
+	}
+	return nil
+}
+
+// takeOpen repairs and seals a segment that was being written. Only a torn tail
+// is repaired: the frame that was never acknowledged. With any other damage the
+// file goes into quarantine. keep is false if nothing is left of it.
+func (s *Spool) takeOpen(seg *Segment, f *found) (keep bool, err error) {
+	seg.name.size = f.size // for quarantine
+	if f.damage != nil || !f.named {
+		return true, seg.Quarantine(cmp.Or(f.damage, errors.New("the name is not a segment's")), !f.lost)
+	}
+	file, err := s.fs.OpenFile(f.path(), os.O_RDWR, 0)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	seed, err := seedOf(f.header.ID)
+	if err != nil {
+		return false, err
+	}
+	good, damage := seed.scan(file, f.frames, f.size)
+	if damage != nil && !seed.tornTail(file, good, f.size, damage) {
+		return true, seg.Quarantine(&CorruptionError{f.path(), good, damage}, true)
+	}
+	if damage != nil {
+		s.opts.Log.Warn("a crash interrupted the last write; the unacknowledged rest of the segment is cut off",
+			"segment", f.path(), "kept_bytes", good, "cut_bytes", f.size-good)
+	}
+	if good == f.frames {
+		return false, errors.Join(s.fs.Remove(f.path()), s.fs.SyncDir(s.dir))
+	}
+	s.cut(file, good)
+	// What a killed process wrote last may be readable and not yet durable. From
+	// here on it counts: its repetition will not be stored.
+	if err := file.Sync(); err != nil {
+		return false, fmt.Errorf("syncing the recovered segment %s: %w", f.path(), err)
+	}
+	seg.size, seg.name.size = good, good
+	if err := seg.rename(stateSealed, 0); err != nil {
+		return false, err
+	}
+	return true, s.fs.SyncDir(s.dir)
+}
+
+// cut frees what does not count. The sealed name says how many bytes do, so that
+// a failure costs only room.
+func (s *Spool) cut(file disk.File, good int64) {
+	if err := file.Truncate(good); err != nil {
+		s.opts.Log.Warn("cannot cut a segment back", "segment", file.Name(), "error", err)
+	}
+}
+
+// scan reads frames from offset on and returns the end of the last intact one
+// before the first that is not.
+func (s seed) scan(r io.ReaderAt, offset, size int64) (good int64, damage error) {
 	var buf []byte
 	for offset < size {
-		payload, end, err := nextFrame(r, path, offset, size, buf)
+		payload, end, err := s.frameAt(r, offset, size, buf)
 		if err != nil {
 			return offset, err
 		}
@@ -133,22 +264,42 @@ func scan(r io.ReaderAt, path string, offset, size int64) (good int64, err error
 	return offset, nil
 }
 
-// tornTail tells whether damage is what a write cut off by a crash leaves: a
-// frame that reaches to the end of the file or beyond it, or zeros up to there.
-// Neither a damaged length nor a read error is: frames may follow it.
-func tornTail(r io.ReaderAt, err error, size int64) bool {
-	var c *CorruptionError
-	if !errors.As(err, &c) {
-		return false
-	}
-	_, claimed, err := frameAt(r, c.Offset, size, nil)
+// tornTail tells whether damage at offset is what a write cut off by a crash
+// leaves: a frame that reaches beyond the end of the file, or one that is the
+// last and has a sector that was never written. Any other damage is not, nor is
+// a read error: the frame may have been acknowledged.
+func (s seed) tornTail(r io.ReaderAt, offset, size int64, damage error) bool {
 	switch {
-	case errors.Is(err, errShort):
+	case errors.Is(damage, errShort):
 		return true
-	case errors.Is(err, errChecksum):
-		return claimed == size
+	case errors.Is(damage, errChecksum):
+		_, claimed, _ := s.frameAt(r, offset, size, nil)
+		return claimed == size && hasEmptySector(r, offset, size)
+	case errors.Is(damage, errLength):
+		head := (offset + frameHeadLen + sectorSize - 1) / sectorSize * sectorSize
+		return hasEmptySector(r, offset, min(head, size)) && s.nextFrame(r, offset, size, size, damage) == size
 	}
-	return err != nil && allZero(r, c.Offset, size)
+	return false
+}
+
+const (
+	// sectorSize is the least that a disk writes at once.
+	sectorSize = 512
+	// fewZeros are no evidence of a sector that was not written: frames hold such.
+	fewZeros = 8
+)
+
+// hasEmptySector tells whether a sector, or the part of one that lies within the
+// range, holds nothing but zeros.
+func hasEmptySector(r io.ReaderAt, from, to int64) bool {
+	for at := from; at < to; {
+		end := min((at/sectorSize+1)*sectorSize, to)
+		if end-at >= fewZeros && allZero(r, at, end) {
+			return true
+		}
+		at = end
+	}
+	return false
 }
 
 func allZero(r io.ReaderAt, from, to int64) bool {
@@ -164,94 +315,4 @@ func allZero(r io.ReaderAt, from, to int64) bool {
 		from += int64(n)
 	}
 	return true
-}
-
-// setAside quarantines a damaged file and says so.
-func (s *Spool) setAside(path string, damage error) error {
-	// The number in its name is used up, whatever is in the file. That is saved
-	// before the file goes, or the number could be given again.
-	if digits, _, ok := strings.Cut(filepath.Base(path), "-"); ok {
-		if sequence, err := strconv.ParseUint(digits, 10, 64); err == nil && sequence > s.state.Sequence {
-			digest, err := digestOf(path, math.MaxInt64)
-			if err != nil {
-				return err
-			}
-			s.advance(s.state.Writer, sequence, digest)
-			if err := s.saveState(); err != nil {
-				return err
-			}
-		}
-	}
-	to, err := s.quarantine(path)
-	if err != nil {
-		return err
-	}
-	s.opts.Log.Error("a damaged segment was moved aside; keep it for inspection", "segment", to, "damage", damage)
-	return nil
-}
-
-// recoverSealed lists a sealed segment. Its frames are checked when it is
-// shipped; here only that it can be told what it is.
-func (s *Spool) recoverSealed(path string) (*Segment, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	header, _, err := readHeader(f, path)
-	var corruption *CorruptionError
-	if errors.As(err, &corruption) {
-		return nil, s.setAside(path, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	size, ok := sizeInName(path)
-	if !ok {
-		return nil, s.setAside(path, errors.New("the name does not say how many bytes count"))
-	}
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if info.Size() < size {
-		return nil, s.setAside(path, &CorruptionError{path, info.Size(), errShort})
-	}
-	return &Segment{Header: header, spool: s, path: path, size: size}, nil
-}
-
-func sizeInName(path string) (int64, bool) {
-	name := strings.TrimSuffix(filepath.Base(path), sealedSuffix)
-	parts := strings.Split(name, "-")
-	if len(parts) != 3 {
-		return 0, false
-	}
-	size, err := strconv.ParseInt(parts[2], 10, 64)
-	return size, err == nil && size > 0
-}
-
-func emptyDir(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func sizeOfDir(dir string) (total int64, err error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0, err
-	}
-	for _, entry := range entries {
-		info, err := entry.Info()
-		if err != nil {
-			return 0, err
-		}
-		total += info.Size()
-	}
-	return total, nil
 }

@@ -170,7 +170,7 @@ func TestFlippedByteInASealedSegmentIsFound(t *testing.T) {
 			t.Errorf("byte %d: the spool does not open: %v", i, err)
 			continue
 		}
-		if seg := s.Oldest(); seg != nil {
+		if seg := oldest(s); seg != nil {
 			check(i, seg)
 		} else if files(t, storeDir, "quarantine/*")[name] != string(damaged) {
 			t.Errorf("byte %d: neither listed nor in quarantine", i)
@@ -188,7 +188,7 @@ func TestShortSealedSegmentGoesToQuarantine(t *testing.T) {
 	for n := range len(content) {
 		storeDir := place(t, name, content[:n])
 		s := open(t, storeDir, roomy())
-		if s.Oldest() != nil || files(t, storeDir, "quarantine/*")[name] != string(content[:n]) {
+		if oldest(s) != nil || files(t, storeDir, "quarantine/*")[name] != string(content[:n]) {
 			t.Errorf("cut to %d bytes: not in quarantine", n)
 		}
 		if err := s.Close(); err != nil {
@@ -203,12 +203,12 @@ func TestBytesBehindTheSizeInTheNameDoNotCount(t *testing.T) {
 		name := sealedName(1, int(ends[kept-1]))
 		garbage := append(bytes.Clone(content), "what a failed write left"...)
 		s := open(t, place(t, name, garbage), roomy())
-		seg := s.Oldest()
+		seg := oldest(s)
 		if got := framesOf(t, seg); !slices.Equal(got, frames[:kept]) {
 			t.Errorf("frames %q, want %q", got, frames[:kept])
 		}
 		whole := open(t, place(t, name, content[:ends[kept-1]]), roomy())
-		if digest(t, seg) != digest(t, whole.Oldest()) {
+		if digest(t, seg) != digest(t, oldest(whole)) {
 			t.Error("the digest is not that of the bytes that count")
 		}
 	}
@@ -223,7 +223,7 @@ func TestSealedNamesThatSayNoSizeGoToQuarantine(t *testing.T) {
 	} {
 		storeDir := place(t, name, content)
 		s := open(t, storeDir, roomy())
-		if s.Oldest() != nil || files(t, storeDir, "quarantine/*")[name] == "" {
+		if oldest(s) != nil || files(t, storeDir, "quarantine/*")[name] == "" {
 			t.Errorf("%s is not in quarantine", name)
 		}
 	}
@@ -234,7 +234,7 @@ func TestSealedSegmentMayHoldNoFrame(t *testing.T) {
 	content, _, _ := crashed(t)
 	header := content[:decode(content).start]
 	s := open(t, place(t, sealedName(1, len(header)), header), roomy())
-	if got := framesOf(t, s.Oldest()); got != nil {
+	if got := framesOf(t, oldest(s)); got != nil {
 		t.Errorf("frames %q", got)
 	}
 }

@@ -6,27 +6,54 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"audit_s3/sink/disk"
 )
 
-// Segment is a sealed one. It is read as often as needed and then either
-// committed or quarantined, once.
+// Segment is one that gets no more frames: sealed, or in quarantine. It is read
+// as often as needed and then committed, once. Its methods are not for
+// concurrent use.
 type Segment struct {
-	Header
+	Header // of no content if Readable says so
 	spool  *Spool
-	path   string
+	name   name
+	dir    string // the spool's, or quarantine/
+	base   string // its file's name in there
 	size   int64  // bytes that count; the file may be longer
 	digest string // "" until it is known
 }
 
 // Path is the segment's file.
-func (s *Segment) Path() string { return s.path }
+func (s *Segment) Path() string { return filepath.Join(s.dir, s.base) }
+
+// Name is its file's name without what changes as it goes from state to state.
+func (s *Segment) Name() string {
+	if s.name.id == "" {
+		return s.base
+	}
+	return fmt.Sprintf("%016d-%s", s.name.sequence, s.name.id)
+}
 
 // Size is the number of its bytes.
 func (s *Segment) Size() int64 { return s.size }
+
+// Damaged tells whether the segment is in quarantine: its file is to be kept,
+// and stored as it is, beside what can be made of it.
+func (s *Segment) Damaged() bool { return s.name.state.quarantined() }
+
+// Convertible tells whether something can be made of its frames: not if the
+// header is lost, nor if every attempt to convert it failed.
+func (s *Segment) Convertible() bool {
+	return s.Header.ID != "" && s.name.state != stateUnconvertible
+}
+
+// Open opens the segment's file for reading.
+func (s *Segment) Open() (disk.File, error) {
+	return s.spool.fs.OpenFile(s.Path(), os.O_RDONLY, 0)
+}
 
 // Digest is the SHA-256 of the sealed bytes, in hex. For a segment that a former
 // process sealed it reads the file once.
@@ -34,94 +61,113 @@ func (s *Segment) Digest() (string, error) {
 	if s.digest != "" {
 		return s.digest, nil
 	}
-	digest, err := digestOf(s.path, s.size)
-	if err != nil {
-		return "", err
-	}
-	s.digest = digest
-	return digest, nil
-}
-
-// digestOf is the SHA-256 of the first size bytes of a file, or of all of it if
-// size is math.MaxInt64.
-func digestOf(path string, size int64) (string, error) {
-	f, err := os.Open(path)
+	f, err := s.Open()
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(f, size))
+	n, err := io.Copy(h, io.LimitReader(f, s.size))
 	if err != nil {
-		return "", fmt.Errorf("reading segment %s: %w", path, err)
+		return "", &CorruptionError{s.Path(), n, fmt.Errorf("%w: %w", errUnread, err)}
 	}
-	if n < size && size != math.MaxInt64 {
-		return "", &CorruptionError{path, n, errShort}
+	if n < s.size {
+		return "", &CorruptionError{s.Path(), n, errShort}
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	s.digest = hex.EncodeToString(h.Sum(nil))
+	return s.digest, nil
 }
 
 // Frames calls yield for every frame in the order appended; the payload is valid
-// during the call alone. It returns yield's first error as it is, or a
-// CorruptionError at the first frame that is not intact.
+// during the call alone. It returns yield's first error as it is. At the first
+// frame that is not intact it returns a CorruptionError, unless the segment is
+// in quarantine: then it goes on with the next intact one.
 func (s *Segment) Frames(yield func(payload []byte) error) error {
-	f, err := os.Open(s.path)
+	f, err := s.Open()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, offset, err := readHeader(f, s.path)
+	_, offset, damage, err := readHeader(f, s.Path())
+	if err != nil {
+		return err
+	}
+	if damage != nil && !s.Damaged() {
+		return damage
+	}
+	seed, err := seedOf(s.ID)
 	if err != nil {
 		return err
 	}
 	var buf []byte
 	for offset < s.size {
-		var payload []byte
-		payload, offset, err = nextFrame(f, s.path, offset, s.size, buf)
+		payload, end, err := seed.frameAt(f, offset, s.size, buf)
+		if err != nil && !s.Damaged() {
+			return &CorruptionError{s.Path(), offset, err}
+		}
 		if err != nil {
-			return err
+			offset = seed.nextFrame(f, offset, end, s.size, err)
+			continue
 		}
 		if err := yield(payload); err != nil {
 			return err
 		}
-		buf = payload[:0]
+		offset, buf = end, payload[:0]
 	}
 	return nil
 }
 
-func nextFrame(r io.ReaderAt, path string, offset, size int64, buf []byte) ([]byte, int64, error) {
-	payload, end, err := frameAt(r, offset, size, buf)
-	if err != nil {
-		return nil, offset, &CorruptionError{path, offset, err}
+// nextFrame finds the first intact frame behind damage at offset, or size.
+// claimed is where the damaged frame says it ends, to be believed only if it was
+// its payload that did not match.
+func (s seed) nextFrame(r io.ReaderAt, offset, claimed, size int64, damage error) int64 {
+	if errors.Is(damage, errChecksum) {
+		return claimed
 	}
-	return payload, end, nil
+	window := make([]byte, 64<<10)
+	const overlap = 8 // what frameLength needs
+	var buf []byte
+	for from := offset + 1; from+frameHeadLen < size; from += int64(len(window) - overlap) {
+		n := readAvailable(r, window, from)
+		for i := 0; i+overlap <= n; i++ {
+			at := from + int64(i)
+			if _, ok := s.frameLength(at, window[i:]); !ok {
+				continue
+			}
+			if payload, _, err := s.frameAt(r, at, size, buf); err == nil {
+				return at
+			} else {
+				buf = payload[:0]
+			}
+		}
+	}
+	return size
 }
 
-// Commit deletes the segment, after all that was made of it is safe elsewhere.
+// Commit ends the segment's way, after all that was made of it is safe
+// elsewhere: it is deleted, or kept in quarantine.
 func (s *Segment) Commit() error {
 	if err := s.spool.settle(); err != nil {
 		return err
 	}
-	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("deleting the shipped segment %s: %w", s.path, err)
+	if s.Damaged() {
+		if err := s.rename(stateKept, 0); err != nil {
+			return err
+		}
+		s.spool.forget(s, 0)
+		return s.spool.fs.SyncDir(s.dir)
+	}
+	if err := s.spool.fs.Remove(s.Path()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("deleting the shipped segment %s: %w", s.Path(), err)
 	}
 	s.spool.forget(s, s.size)
 	// Were the deletion lost in a crash, the segment would be shipped again:
 	// the same objects under the same names.
-	return syncDir(s.spool.dir)
+	return s.spool.fs.SyncDir(s.spool.dir)
 }
 
-// Quarantine moves a damaged segment aside, where it is kept for inspection.
-func (s *Segment) Quarantine() (path string, err error) {
-	path, err = s.spool.quarantine(s.path)
-	if err != nil {
-		return "", err
-	}
-	s.spool.forget(s, 0)
-	return path, nil
-}
-
-// settle saves the writer's state if sealing could not.
+// settle saves the writer's state if sealing could not. It must, or a crash after
+// the last segment is gone would let the next take the same sequence number.
 func (s *Spool) settle() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,13 +180,26 @@ func (s *Spool) forget(seg *Segment, freed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used -= freed
-	s.sealed = slices.DeleteFunc(s.sealed, func(other *Segment) bool { return other == seg })
+	s.pending = slices.DeleteFunc(s.pending, func(other *Segment) bool { return other == seg })
+	// Room may have come back; if not, the next frame asks again.
+	_ = s.reserve.take()
 }
 
-func (s *Spool) quarantine(path string) (string, error) {
-	to := filepath.Join(s.dir, quarantineDir, filepath.Base(path))
-	if err := os.Rename(path, to); err != nil {
-		return "", fmt.Errorf("moving a damaged segment aside: %w", err)
+// rename brings the segment's file into a state. The name is durable when its
+// folders are synced.
+func (s *Segment) rename(to state, tries int) error {
+	n := s.name
+	n.state, n.tries = to, tries
+	base, dir := n.String(), s.dir
+	if n.id == "" { // a file of a foreign name keeps it, but for the extension
+		base = s.base[:len(s.base)-len(filepath.Ext(s.base))] + "." + string(to)
 	}
-	return to, errors.Join(syncDir(filepath.Join(s.dir, quarantineDir)), syncDir(s.dir))
+	if to.quarantined() {
+		dir = filepath.Join(s.spool.dir, quarantineDir)
+	}
+	if err := s.spool.fs.Rename(s.Path(), filepath.Join(dir, base)); err != nil {
+		return fmt.Errorf("renaming segment %s to %s: %w", s.Path(), base, err)
+	}
+	s.name, s.base, s.dir = n, base, dir
+	return nil
 }

@@ -7,10 +7,11 @@
 // The folder tells the state of everything, so that ls is the debugger:
 //
 //	lock                                   held while an instance runs
+//	reserve                                room set aside for the files made of a segment
 //	writer-<id>-<sequence>-<digest>        who writes here, and its last sealed segment
 //	0000000000000007-<id>.open             being written
 //	0000000000000006-<id>-<bytes>.sealed   waiting to be shipped
-//	quarantine/                            damaged segments, kept for inspection
+//	quarantine/                            what is damaged or cannot be converted
 //	scratch/                               files being made of a segment
 package spool
 
@@ -21,17 +22,19 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"audit_s3/sink/disk"
 )
 
 // ErrFull means that the frame was not taken because the spool has reached its
-// limit. Nothing was changed; try again when segments have been shipped.
+// limit, or its disk is full. Nothing was changed; try again when segments have
+// been shipped.
 var ErrFull = errors.New("spool is full")
 
 // folder is ours inside the store_dir that the user names, so that no file of
@@ -39,20 +42,23 @@ var ErrFull = errors.New("spool is full")
 const folder = "audit_s3"
 
 const (
-	openSuffix    = ".open"
-	sealedSuffix  = ".sealed"
 	quarantineDir = "quarantine"
 	scratchDir    = "scratch"
 	dirMode       = 0o700
 	fileMode      = 0o600
 )
 
-// Options say how large things may become, in bytes.
+// Options of a Spool. Sizes are in bytes.
 type Options struct {
 	SegmentSize int64 // frames that seal a segment
-	Limit       int64 // segments, quarantine and scratch together
+	Limit       int64 // segments, quarantine, side files and scratch together
 	Frozen      string
-	Log         *slog.Logger
+	// Accept refuses a segment that a later release wrote, going by what its
+	// header freezes. Nothing in the folder is changed before all are accepted.
+	Accept func(Header) error
+	FS     disk.FS
+	Now    func() time.Time // the wall clock, which may jump; only headers show it
+	Log    *slog.Logger
 }
 
 // Spool is a folder of segments, held by one instance at a time. Its methods may
@@ -60,33 +66,44 @@ type Options struct {
 type Spool struct {
 	dir  string
 	opts Options
-	lock *os.File
+	fs   disk.FS
+	lock io.Closer
 
 	mu      sync.Mutex
 	state   writerState // as it is
-	saved   writerState // as it is on disk
+	saved   writerState // as its file is named
+	unsaved bool        // that name is not durable yet
 	current *writing
-	sealed  []*Segment // oldest first
-	used    int64      // bytes of segments and quarantine
-	ready   chan struct{}
+	// unsynced means that a segment was given up after a failed write, and that
+	// its new name may still be forgotten.
+	unsynced bool
+	pending  []*Segment // to be shipped, oldest first
+	used     int64      // bytes of segments, quarantine and side files
+	aside    int64      // segments put into quarantine since the start
+	scratch  uint64     // files made so far
+	reserve  reserve
+	ready    chan struct{}
 }
 
 // writing is the open segment. Only bytes up to good are trusted and hashed.
 type writing struct {
-	file   *os.File
+	file   disk.File
+	name   name
 	path   string
 	header Header
+	seed   seed
 	good   int64
 	frames int
 	digest hash.Hash
-	began  time.Time // carries the monotonic clock
+	began  time.Time // carries the monotonic clock: the wall clock may jump
 	failed bool      // a write or an fsync failed: never to be written again
 }
 
 // Open locks the spool inside storeDir, creating it if needed, and recovers what
 // a former process left. The error names the folder and what to do.
 func Open(storeDir string, opts Options) (*Spool, error) {
-	s := &Spool{dir: filepath.Join(storeDir, folder), opts: opts, ready: make(chan struct{}, 1)}
+	s := &Spool{dir: filepath.Join(storeDir, folder), opts: opts, fs: opts.FS, ready: make(chan struct{}, 1)}
+	s.reserve = s.newReserve()
 	if err := s.create(storeDir); err != nil {
 		return nil, err
 	}
@@ -94,81 +111,78 @@ func Open(storeDir string, opts Options) (*Spool, error) {
 		return nil, err
 	}
 	if err := s.recover(); err != nil {
-		return nil, errors.Join(err, s.release())
+		return nil, errors.Join(err, s.lock.Close())
+	}
+	if err := s.reserve.take(); err != nil {
+		opts.Log.Error("the disk has no room for the files made of one segment; chunks are answered RETRY until it has: free space on it, or lower total_file_size",
+			"store_dir", s.dir, "error", err)
 	}
 	return s, nil
 }
 
 // Probe tells what would keep Open from using storeDir, and leaves it unlocked.
-func Probe(storeDir string) error {
-	s := &Spool{dir: filepath.Join(storeDir, folder)}
+func Probe(fs disk.FS, storeDir string) error {
+	s := &Spool{dir: filepath.Join(storeDir, folder), fs: fs}
 	if err := s.create(storeDir); err != nil {
 		return err
 	}
 	if err := s.acquire(); err != nil {
 		return err
 	}
-	return s.release()
+	return s.lock.Close()
 }
 
 // create makes the folders, and their names durable.
 func (s *Spool) create(storeDir string) error {
 	for _, dir := range []string{s.dir, filepath.Join(s.dir, quarantineDir), filepath.Join(s.dir, scratchDir)} {
-		if err := os.MkdirAll(dir, dirMode); err != nil {
+		if err := s.fs.MkdirAll(dir, dirMode); err != nil {
 			return fmt.Errorf("creating the spool's folder: %w", err)
 		}
 	}
-	return errors.Join(syncDir(s.dir), syncDir(storeDir))
+	err := errors.Join(s.fs.SyncDir(s.dir), s.fs.SyncDir(storeDir))
+	// The folder above holds store_dir's own name. It may be one that we must not
+	// read; then store_dir was not made by us either.
+	if parent := s.fs.SyncDir(filepath.Dir(storeDir)); !errors.Is(parent, os.ErrPermission) {
+		err = errors.Join(err, parent)
+	}
+	return err
 }
 
-func (s *Spool) acquire() error {
+func (s *Spool) acquire() (err error) {
 	path := filepath.Join(s.dir, "lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, fileMode)
-	if err != nil {
-		return fmt.Errorf("opening the spool's lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("%s is in use by another instance; give each [OUTPUT] section a store_dir of its own", s.dir)
-		}
+	if s.lock, err = s.fs.Lock(path); errors.Is(err, disk.ErrLocked) {
+		return fmt.Errorf("%s is in use by another instance; give each [OUTPUT] section a store_dir of its own", s.dir)
+	} else if err != nil {
 		return fmt.Errorf("locking %s: %w", path, err)
 	}
-	s.lock = f
 	return nil
 }
-
-func (s *Spool) release() error { return s.lock.Close() }
 
 // Dir is the spool's own folder.
 func (s *Spool) Dir() string { return s.dir }
 
-// Append makes one frame durable: when it returns nil, payload is on disk. After
-// any error nothing of payload will ever be read back.
-func (s *Spool) Append(payload []byte) error {
+// Append makes one frame durable: when it returns nil, payload is on disk, in the
+// segment of that sequence number. After any error nothing of payload will ever
+// be read back, unless the process ends before the next frame is taken: an fsync
+// that failed may still have written it.
+func (s *Spool) Append(payload []byte) (sequence uint64, err error) {
 	if len(payload) == 0 || len(payload) > maxFrame {
-		return fmt.Errorf("a frame holds 1 to %d bytes, not %d", maxFrame, len(payload))
+		return 0, fmt.Errorf("a frame holds 1 to %d bytes, not %d", maxFrame, len(payload))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	need := int64(len(payload)) + frameHeadLen
-	if room := s.opts.Limit - s.scratchReserve(); need > room {
-		return fmt.Errorf("%w for a frame of %d bytes also when it is empty: raise its limit of %d bytes", ErrFull, need, s.opts.Limit)
-	} else if s.used+need > room {
-		return ErrFull
-	}
-	if s.current != nil && s.current.failed {
-		if err := s.seal(); err != nil {
-			return err
-		}
+	if err := s.admit(need); err != nil {
+		return 0, err
 	}
 	if s.current == nil {
 		if err := s.begin(); err != nil {
-			return fmt.Errorf("beginning a segment: %w", err)
+			return 0, full(fmt.Errorf("beginning a segment: %w", err))
 		}
 	}
+	sequence = s.current.header.Sequence
 	if err := s.current.append(payload); err != nil {
-		return errors.Join(fmt.Errorf("appending to segment %s: %w", s.current.path, err), s.abandon())
+		return 0, full(errors.Join(fmt.Errorf("appending to segment %s: %w", s.current.path, err), s.abandon()))
 	}
 	s.used += need
 	if s.current.good >= s.opts.SegmentSize {
@@ -178,36 +192,75 @@ func (s *Spool) Append(payload []byte) error {
 			s.opts.Log.Error("cannot seal a segment; it will be tried again", "error", err)
 		}
 	}
+	return sequence, nil
+}
+
+// admit tells whether a frame may be written now.
+func (s *Spool) admit(need int64) error {
+	if room := s.opts.Limit - s.opts.SegmentSize; need > room {
+		return fmt.Errorf("%w for a frame of %d bytes also when it is empty: raise its limit of %d bytes", ErrFull, need, s.opts.Limit)
+	} else if s.used+need > room {
+		return ErrFull
+	}
+	if err := s.reserve.take(); err != nil {
+		return full(err)
+	}
+	if s.current != nil && s.current.failed {
+		if err := s.seal(); err != nil {
+			return err
+		}
+	}
+	if s.unsynced {
+		if err := s.fs.SyncDir(s.dir); err != nil {
+			return err
+		}
+		s.unsynced = false
+	}
 	return nil
 }
 
-// scratchReserve is set aside for the files made of one segment, so that a full
-// spool can still drain: Parquet is smaller than the frames it is made of.
-func (s *Spool) scratchReserve() int64 { return s.opts.SegmentSize }
+// full makes an error of a full disk one that says so.
+func full(err error) error {
+	if disk.IsFull(err) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
+}
 
 // begin creates the next segment. It takes no sequence number away if it fails.
+// The file gets its name as an open segment only with its header synced, so that
+// a damaged header is never taken for one that was not written yet.
 func (s *Spool) begin() error {
 	id := make([]byte, 16)
 	if _, err := rand.Read(id); err != nil {
 		return err
 	}
 	h := Header{ID: hex.EncodeToString(id), Writer: s.state.Writer, Sequence: s.state.Sequence + 1,
-		Previous: s.state.Digest, Created: time.Now().UTC(), Frozen: s.opts.Frozen}
+		Previous: s.state.Digest, Created: s.opts.Now().UTC(), Frozen: s.opts.Frozen}
 	head, err := encodeHeader(h)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.dir, fmt.Sprintf("%016d-%s%s", h.Sequence, h.ID, openSuffix))
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)
+	seed, err := seedOf(h.ID)
 	if err != nil {
 		return err
 	}
-	w := &writing{file: f, path: path, header: h, digest: sha256.New(), began: time.Now()}
+	n := name{sequence: h.Sequence, id: h.ID, state: stateNew}
+	path := filepath.Join(s.dir, n.String())
+	f, err := s.fs.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)
+	if err != nil {
+		return err
+	}
+	n.state = stateOpen
+	w := &writing{file: f, name: n, path: filepath.Join(s.dir, n.String()), header: h, seed: seed, digest: sha256.New(), began: time.Now()}
 	if err = w.write(head); err == nil {
-		err = syncDir(s.dir)
+		if err = s.fs.Rename(path, w.path); err == nil {
+			path = w.path
+			err = s.fs.SyncDir(s.dir)
+		}
 	}
 	if err != nil {
-		return errors.Join(err, f.Close(), os.Remove(path))
+		return errors.Join(err, f.Close(), s.fs.Remove(path))
 	}
 	s.current = w
 	s.used += w.good
@@ -234,7 +287,7 @@ func (w *writing) write(parts ...[]byte) error {
 }
 
 func (w *writing) append(payload []byte) error {
-	head := frameHead(payload)
+	head := w.seed.frameHead(w.good, payload)
 	if err := w.write(head[:], payload); err != nil {
 		return err
 	}
@@ -276,32 +329,37 @@ func (s *Spool) seal() error {
 	if w == nil {
 		return nil
 	}
+	if w.failed {
+		// Before its new name is durable, a power loss could bring back the frame
+		// that was refused, beside the repetition that was taken.
+		s.unsynced = true
+	}
 	if w.frames == 0 {
+		if err := s.fs.Remove(w.path); err != nil {
+			return fmt.Errorf("removing the empty segment %s: %w", w.path, err)
+		}
+		_ = w.file.Close()
 		s.current = nil
 		s.used -= w.good
-		return errors.Join(w.file.Close(), os.Remove(w.path))
+		return nil
 	}
-	seg := &Segment{Header: w.header, spool: s, size: w.good, digest: hex.EncodeToString(w.digest.Sum(nil))}
-	seg.path = sealedPath(s.dir, w.header, w.good)
-	if err := os.Rename(w.path, seg.path); err != nil {
+	n := w.name
+	n.size, n.state = w.good, stateSealed
+	seg := &Segment{Header: w.header, spool: s, name: n, dir: s.dir, base: n.String(), size: w.good, digest: hex.EncodeToString(w.digest.Sum(nil))}
+	if err := s.fs.Rename(w.path, seg.Path()); err != nil {
 		return fmt.Errorf("sealing segment %s: %w", w.path, err)
 	}
 	// The file's bytes are synced already; an error of close says nothing about them.
 	_ = w.file.Close()
 	s.current = nil
-	s.sealed = append(s.sealed, seg)
+	s.pending = append(s.pending, seg)
 	s.notify()
 	s.advance(seg.Writer, seg.Sequence, seg.digest)
-	if err := syncDir(s.dir); err != nil {
+	if err := s.fs.SyncDir(s.dir); err != nil {
 		return err
 	}
+	s.unsynced = false
 	return s.saveState()
-}
-
-// sealedPath is a sealed segment's name. It holds the number of bytes that count:
-// what a failed write may have left behind them does not.
-func sealedPath(dir string, h Header, size int64) string {
-	return filepath.Join(dir, fmt.Sprintf("%016d-%s-%d%s", h.Sequence, h.ID, size, sealedSuffix))
 }
 
 func (s *Spool) notify() {
@@ -314,50 +372,47 @@ func (s *Spool) notify() {
 // Ready receives when a segment has been sealed.
 func (s *Spool) Ready() <-chan struct{} { return s.ready }
 
-// Oldest returns the oldest sealed segment, or nil.
-func (s *Spool) Oldest() *Segment {
+// Pending returns the segments to be shipped, oldest first.
+func (s *Spool) Pending() []*Segment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.sealed) == 0 {
-		return nil
-	}
-	return s.sealed[0]
+	return append([]*Segment(nil), s.pending...)
+}
+
+// Account adds bytes of a caller's own files in the folder to what the limit
+// bounds; fewer of them are a negative number.
+func (s *Spool) Account(bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used += bytes
 }
 
 // Stats is the spool at one moment.
 type Stats struct {
-	Bytes  int64 // segments and quarantine
-	Sealed int
-	Open   bool
+	Bytes   int64 // segments, quarantine and side files
+	Pending int   // segments to be shipped
+	Open    bool
+	Aside   int64 // segments put into quarantine since the start
 }
 
 // Stats returns the spool's state.
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Bytes: s.used, Sealed: len(s.sealed), Open: s.current != nil}
+	return Stats{Bytes: s.used, Pending: len(s.pending), Open: s.current != nil, Aside: s.aside}
 }
 
 // Scratch creates a file for what is made of a segment. The caller closes and
 // removes it; what is left over goes at the next start.
-func (s *Spool) Scratch() (*os.File, error) {
-	return os.CreateTemp(filepath.Join(s.dir, scratchDir), "*")
+func (s *Spool) Scratch() (disk.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.scratch++
+	return s.fs.OpenFile(filepath.Join(s.dir, scratchDir, fmt.Sprint(s.scratch)), os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)
 }
 
 // Close seals the open segment and unlocks the folder. Segments not shipped stay
 // for the next start.
 func (s *Spool) Close() error {
-	return errors.Join(s.Seal(), s.release())
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("opening a folder to sync it: %w", err)
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("syncing folder %s: %w", dir, err)
-	}
-	return nil
+	return errors.Join(s.Seal(), s.reserve.close(), s.lock.Close())
 }

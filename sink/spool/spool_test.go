@@ -17,17 +17,17 @@ import (
 
 func TestAppendSealReadCommit(t *testing.T) {
 	s := open(t, t.TempDir(), roomy())
-	if s.Oldest() != nil {
+	if oldest(s) != nil {
 		t.Fatal("a new spool has a segment")
 	}
 	mustAppend(t, s, "a", "b")
-	if st := s.Stats(); !st.Open || st.Sealed != 0 || s.Oldest() != nil {
+	if st := s.Stats(); !st.Open || st.Pending != 0 || oldest(s) != nil {
 		t.Errorf("before sealing: %+v", st)
 	}
 	first := mustSeal(t, s)
 	mustAppend(t, s, "c")
 	second := mustSeal(t, s)
-	if s.Oldest() != first {
+	if oldest(s) != first {
 		t.Error("the first sealed is not the oldest")
 	}
 	for range 2 { // reading changes nothing
@@ -48,7 +48,7 @@ func TestAppendSealReadCommit(t *testing.T) {
 		}
 		checkUsed(t, s)
 	}
-	if st := s.Stats(); st != (Stats{}) || s.Oldest() != nil {
+	if st := s.Stats(); st != (Stats{}) || oldest(s) != nil {
 		t.Errorf("after all was committed: %+v", st)
 	}
 }
@@ -67,13 +67,13 @@ func TestSegmentIsSealedBySize(t *testing.T) {
 	opts := roomy()
 	opts.SegmentSize = 1000
 	s := open(t, t.TempDir(), opts)
-	for i := 0; s.Stats().Sealed == 0; i++ {
+	for i := 0; s.Stats().Pending == 0; i++ {
 		if i > 100 {
 			t.Fatal("never sealed")
 		}
 		mustAppend(t, s, strings.Repeat("x", 100))
 	}
-	if size := s.Oldest().Size(); size < 1000 || size >= 1000+100+frameHeadLen {
+	if size := oldest(s).Size(); size < 1000 || size >= 1000+100+frameHeadLen {
 		t.Errorf("sealed at %d bytes, want the first frame that reaches 1000", size)
 	}
 	select {
@@ -86,11 +86,11 @@ func TestSegmentIsSealedBySize(t *testing.T) {
 func TestSegmentIsSealedByAge(t *testing.T) {
 	s := open(t, t.TempDir(), roomy())
 	mustAppend(t, s, "a")
-	if err := s.SealOlder(time.Hour); err != nil || s.Stats().Sealed != 0 {
+	if err := s.SealOlder(time.Hour); err != nil || s.Stats().Pending != 0 {
 		t.Errorf("sealed too early; error %v", err)
 	}
 	s.current.began = time.Now().Add(-time.Hour)
-	if err := s.SealOlder(time.Hour); err != nil || s.Stats().Sealed != 1 {
+	if err := s.SealOlder(time.Hour); err != nil || s.Stats().Pending != 1 {
 		t.Errorf("not sealed; error %v", err)
 	}
 }
@@ -151,13 +151,13 @@ func TestSequenceAndDigestsChain(t *testing.T) {
 	next()
 	reopen() // with a backlog
 	next()
-	for seg := s.Oldest(); seg != nil; seg = s.Oldest() {
+	for seg := oldest(s); seg != nil; seg = oldest(s) {
 		if err := seg.Commit(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	next() // after everything was shipped
-	if err := s.Oldest().Commit(); err != nil {
+	if err := oldest(s).Commit(); err != nil {
 		t.Fatal(err)
 	}
 	reopen() // with nothing left but the writer's file
@@ -254,7 +254,7 @@ func TestSealingThatFailsToSaveTheStateIsMadeUpFor(t *testing.T) {
 	if err := s.Seal(); err == nil {
 		t.Error("sealing tells nothing of the missing writer's file")
 	}
-	seg := s.Oldest()
+	seg := oldest(s)
 	if seg == nil || seg.Commit() == nil {
 		t.Fatal("a segment was deleted before the writer's state was durable")
 	}
@@ -337,7 +337,7 @@ func TestFullSpoolTakesNothingAndDrains(t *testing.T) {
 	frame := strings.Repeat("x", 300)
 	var taken []string
 	for len(taken) < 1000 {
-		err := s.Append([]byte(frame))
+		_, err := s.Append([]byte(frame))
 		if errors.Is(err, ErrFull) {
 			break
 		}
@@ -348,7 +348,7 @@ func TestFullSpoolTakesNothingAndDrains(t *testing.T) {
 	}
 	before := files(t, storeDir, "*-*")
 	for range 3 {
-		if err := s.Append([]byte(frame)); !errors.Is(err, ErrFull) {
+		if _, err := s.Append([]byte(frame)); !errors.Is(err, ErrFull) {
 			t.Fatalf("error %v, want ErrFull", err)
 		}
 	}
@@ -370,10 +370,10 @@ func TestFullSpoolTakesNothingAndDrains(t *testing.T) {
 	if got := allFrames(t, s); !slices.Equal(got, taken) {
 		t.Errorf("%d frames, want the %d that were taken", len(got), len(taken))
 	}
-	if err := s.Oldest().Commit(); err != nil {
+	if err := oldest(s).Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Append([]byte(frame)); err != nil {
+	if _, err := s.Append([]byte(frame)); err != nil {
 		t.Errorf("still refused after a segment was shipped: %v", err)
 	}
 }
@@ -384,13 +384,13 @@ func TestFrameThatCanNeverFitIsToldApart(t *testing.T) {
 	opts := roomy()
 	opts.SegmentSize, opts.Limit = 1000, 5000
 	s := open(t, t.TempDir(), opts)
-	if err := s.Append(make([]byte, 5000-1000-frameHeadLen+1)); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "5000") {
+	if _, err := s.Append(make([]byte, 5000-1000-frameHeadLen+1)); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "5000") {
 		t.Errorf("error %v, want ErrFull with the limit to raise", err)
 	}
 	if st := s.Stats(); st != (Stats{}) {
 		t.Errorf("left behind: %+v", st)
 	}
-	if err := s.Append(make([]byte, 5000-1000-frameHeadLen)); err != nil {
+	if _, err := s.Append(make([]byte, 5000-1000-frameHeadLen)); err != nil {
 		t.Errorf("the largest frame that fits an empty spool: %v", err)
 	}
 }
@@ -414,14 +414,14 @@ func TestQuarantineCountsAndSurvivesARestart(t *testing.T) {
 	if kept, err := os.ReadFile(path); err != nil || !bytes.Equal(kept, content) {
 		t.Errorf("kept %d bytes of %d, error %v", len(kept), len(content), err)
 	}
-	if s.Oldest() != nil || s.Stats().Bytes != int64(len(content)) {
+	if oldest(s) != nil || s.Stats().Bytes != int64(len(content)) {
 		t.Errorf("%+v, want no segment and %d bytes", s.Stats(), len(content))
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, storeDir, roomy())
-	if s.Oldest() != nil || s.Stats().Bytes != int64(len(content)) {
+	if oldest(s) != nil || s.Stats().Bytes != int64(len(content)) {
 		t.Errorf("after a restart %+v, want no segment and %d bytes", s.Stats(), len(content))
 	}
 }
@@ -512,7 +512,7 @@ func TestAppendsFromManyGoroutines(t *testing.T) {
 	for g := range goroutines {
 		wg.Go(func() {
 			for i := range each {
-				if err := s.Append([]byte(want[g*each+i])); err != nil {
+				if _, err := s.Append([]byte(want[g*each+i])); err != nil {
 					t.Error(err)
 				}
 				if i%10 == 0 {

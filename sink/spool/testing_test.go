@@ -13,8 +13,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
+
+	"audit_s3/sink/disk"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden segment")
@@ -30,7 +33,20 @@ func TestMain(m *testing.M) {
 
 // roomy has no limit that matters and seals only when told.
 func roomy() Options {
-	return Options{SegmentSize: 1 << 30, Limit: 1 << 40, Frozen: `{"bucket":"audit"}`, Log: slog.New(slog.DiscardHandler)}
+	return Options{SegmentSize: 1 << 30, Limit: 1 << 40, Frozen: `{"bucket":"audit"}`, FS: noReserve{}, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+}
+
+// noReserve sets no room aside: tests have many spools, some of them in memory.
+type noReserve struct{ disk.OS }
+
+func (noReserve) Reserve(disk.File, int64) error { return errors.ErrUnsupported }
+
+// oldest is the segment that is shipped first, or nil.
+func oldest(s *Spool) *Segment {
+	if pending := s.Pending(); len(pending) > 0 {
+		return pending[0]
+	}
+	return nil
 }
 
 func open(t testing.TB, storeDir string, opts Options) *Spool {
@@ -39,14 +55,14 @@ func open(t testing.TB, storeDir string, opts Options) *Spool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.release() })
+	t.Cleanup(func() { _ = s.lock.Close() })
 	return s
 }
 
 func mustAppend(t testing.TB, s *Spool, payloads ...string) {
 	t.Helper()
 	for _, p := range payloads {
-		if err := s.Append([]byte(p)); err != nil {
+		if _, err := s.Append([]byte(p)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,10 +75,10 @@ func mustSeal(t testing.TB, s *Spool) *Segment {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.sealed) == 0 {
+	if len(s.pending) == 0 {
 		t.Fatal("nothing was sealed")
 	}
-	return s.sealed[len(s.sealed)-1]
+	return s.pending[len(s.pending)-1]
 }
 
 func framesOf(t testing.TB, seg *Segment) []string {
@@ -92,7 +108,7 @@ func digest(t testing.TB, seg *Segment) string {
 func segments(s *Spool) []*Segment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.sealed)
+	return slices.Clone(s.pending)
 }
 
 // allFrames are the frames of every sealed segment in order.
@@ -149,7 +165,7 @@ func only(t testing.TB, storeDir, pattern string) (path string, content []byte) 
 func checkUsed(t testing.TB, s *Spool) {
 	t.Helper()
 	var want int64
-	for _, pattern := range []string{"*" + openSuffix, "*" + sealedSuffix, quarantineDir + "/*"} {
+	for _, pattern := range []string{"*" + ".open", "*" + ".sealed", quarantineDir + "/*"} {
 		for _, text := range files(t, filepath.Dir(s.dir), pattern) {
 			want += int64(len(text))
 		}
@@ -177,11 +193,11 @@ func place(t testing.TB, name string, content []byte) (storeDir string) {
 }
 
 func openName(sequence int) string {
-	return fmt.Sprintf("%016d-%s%s", sequence, strings.Repeat("ab", 16), openSuffix)
+	return fmt.Sprintf("%016d-%s%s", sequence, strings.Repeat("ab", 16), ".open")
 }
 
 func sealedName(sequence, size int) string {
-	return fmt.Sprintf("%016d-%s-%d%s", sequence, strings.Repeat("ab", 16), size, sealedSuffix)
+	return fmt.Sprintf("%016d-%s-%d%s", sequence, strings.Repeat("ab", 16), size, ".sealed")
 }
 
 // decoded is a segment as FORMAT.md says, read without the code under test.

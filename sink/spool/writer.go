@@ -68,12 +68,12 @@ func (s *Spool) loadState(entries []os.DirEntry) error {
 			return err
 		}
 		s.state = writerState{Writer: hex.EncodeToString(id)}
-		f, err := os.OpenFile(filepath.Join(s.dir, s.state.name()), os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+		f, err := s.fs.OpenFile(filepath.Join(s.dir, s.state.name()), os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
 		if err != nil {
 			return fmt.Errorf("creating the writer's file: %w", err)
 		}
 		s.saved = s.state
-		return errors.Join(f.Close(), syncDir(s.dir))
+		return errors.Join(f.Close(), s.fs.SyncDir(s.dir))
 	case 1:
 		state, ok := parseWriterState(names[0])
 		if !ok {
@@ -95,13 +95,18 @@ func (s *Spool) advance(writer string, sequence uint64, digest string) {
 // saveState makes the state durable. It must succeed before a segment is deleted,
 // or a crash would let the next segment take the same sequence number.
 func (s *Spool) saveState() error {
-	if s.saved == s.state {
+	if s.saved != s.state {
+		if err := s.fs.Rename(filepath.Join(s.dir, s.saved.name()), filepath.Join(s.dir, s.state.name())); err != nil {
+			return fmt.Errorf("saving the writer's state: %w", err)
+		}
+		s.saved, s.unsaved = s.state, true
+	}
+	if !s.unsaved {
 		return nil
 	}
-	err := os.Rename(filepath.Join(s.dir, s.saved.name()), filepath.Join(s.dir, s.state.name()))
-	if err != nil {
+	if err := s.fs.SyncDir(s.dir); err != nil {
 		return fmt.Errorf("saving the writer's state: %w", err)
 	}
-	s.saved = s.state
-	return syncDir(s.dir)
+	s.unsaved = false
+	return nil
 }

@@ -1,0 +1,69 @@
+package spool
+
+import (
+	"errors"
+	"path/filepath"
+)
+
+// MaxTries is how many conversions of a segment may end without an answer,
+// because they ended the process: memory or stack ran out, or it was killed.
+const MaxTries = 3
+
+// BeginConversion notes on disk that a conversion begins, so that one that ends
+// the process is counted. It returns false, and has put the segment in
+// quarantine, if MaxTries have done so already.
+//
+// The note is not synced: it must outlive this process, not a loss of power.
+func (s *Segment) BeginConversion() (bool, error) {
+	if s.name.tries >= MaxTries {
+		return false, s.Quarantine(errors.New("its conversion has failed too often"), false)
+	}
+	return true, s.rename(s.name.state, s.name.tries+1)
+}
+
+// EndConversion takes the note back: the conversion has ended, well or for a
+// reason that is not the segment's.
+func (s *Segment) EndConversion() error {
+	if s.name.tries == 0 {
+		return nil
+	}
+	return s.rename(s.name.state, 0)
+}
+
+// Quarantine moves a segment aside: it is kept, and shipped as it is beside what
+// can be made of it, which is nothing if it is not convertible.
+func (s *Segment) Quarantine(reason error, convertible bool) error {
+	to, does := stateDamaged, "what is intact in it is archived, the file itself is stored under _quarantine/ and kept"
+	if !convertible {
+		to, does = stateUnconvertible, "nothing in it can be archived as rows; the file itself is stored under _quarantine/ and kept"
+	}
+	if err := s.rename(to, 0); err != nil {
+		return err
+	}
+	s.spool.countAside()
+	s.spool.opts.Log.Error("a segment was moved aside: "+does+"; please report it", "segment", s.Path(), "reason", reason)
+	// The target first: were only the removal durable, the file would be gone.
+	return errors.Join(s.spool.fs.SyncDir(s.dir), s.spool.fs.SyncDir(s.spool.dir))
+}
+
+func (s *Spool) countAside() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aside++
+}
+
+// quarantineBytes is the size of the files in quarantine.
+func (s *Spool) quarantineBytes() (total int64, err error) {
+	entries, err := s.fs.ReadDir(filepath.Join(s.dir, quarantineDir))
+	if err != nil {
+		return 0, err
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil {
+			return 0, err
+		}
+		total += info.Size()
+	}
+	return total, nil
+}
