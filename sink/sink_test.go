@@ -6,204 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"audit_s3/convert"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// fast lets the loop try as often as a test needs.
-var fast = pace{seal: time.Millisecond, firstBackoff: time.Millisecond, lastBackoff: 4 * time.Millisecond}
-
-// memory is a Store that keeps every Put, and fails as it is told.
-type memory struct {
-	mu      sync.Mutex
-	puts    []put             // that succeeded, in order
-	tried   int               // all of them
-	failure func(n int) error // n counts from 1
-}
-
-type put struct {
-	bucket, key string
-	body        []byte
-	rows        int64
-	metadata    map[string]string
-}
-
-func (m *memory) Put(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.tried++
-	if _, err := body.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	content, err := io.ReadAll(body)
-	if err != nil {
-		return err
-	}
-	if m.failure != nil {
-		if err := m.failure(m.tried); err != nil {
-			return err
-		}
-	}
-	m.puts = append(m.puts, put{bucket, object.Key, content, object.Rows, maps.Clone(object.Metadata)})
-	return nil
-}
-
-func (m *memory) stored() []put {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Clone(m.puts)
-}
-
-func (m *memory) attempts() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.tried
-}
-
-// fail makes every later Put fail; nil lets them pass again.
-func (m *memory) fail(failure func(n int) error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.failure = failure
-}
-
-var errAway = errors.New("S3 is away")
-
-func away(int) error { return errAway }
-
-// logged is a log that several goroutines write to.
-type logged struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-// lines are those that say something.
-func (l *logged) lines(something string) (found []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.buf.String()) {
-		if strings.Contains(line, something) {
-			found = append(found, line)
-		}
-	}
-	return found
-}
-
-// options seal each batch at once: one append is one segment.
-func options(storeDir string, log *logged) Options {
-	return Options{StoreDir: storeDir, Limit: 1 << 40, SegmentSize: 1, UploadTimeout: time.Hour, DedupWindow: time.Hour,
-		Frozen: convert.Frozen{Plugin: "test", Schema: convert.SchemaVersion, Frame: convert.FrameVersion, Bucket: "audit", Prefix: "k8s-audit", Cluster: "prod-1", Redaction: "off"},
-		Log:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
-}
-
-func start(t *testing.T, opts Options, store Store) *Sink {
-	t.Helper()
-	s, err := open(opts, store, fast)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close(expired()) })
-	return s
-}
-
-// batch is a chunk with one event per audit ID.
-func batch(t testing.TB, auditIDs ...string) *convert.Batch {
-	t.Helper()
-	var chunk []byte
-	for _, id := range auditIDs {
-		event := fmt.Sprintf(`{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":%q,"stage":"ResponseComplete",`+
-			`"requestURI":"/api/v1/namespaces/shop/pods/web","verb":"get","user":{"username":"jane"},"sourceIPs":["192.0.2.1"],`+
-			`"requestReceivedTimestamp":"2026-11-23T02:05:25.000001Z","stageTimestamp":"2026-11-23T02:05:25.000002Z"}`, id)
-		chunk = append(chunk, 0x92, 0x92, 0xd7, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x80) // [[event time, {}], record]
-		var err error
-		if chunk, err = convert.AppendMsgpack(chunk, []byte(event)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b := new(convert.Batch)
-	b.Reset(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC))
-	if err := convert.New(nil, nil).Convert(b, "audit", chunk); err != nil {
-		t.Fatal(err)
-	}
-	if c := b.Counts(); c.Archived != int64(len(auditIDs)) {
-		t.Fatalf("the test's own chunk: %+v", c)
-	}
-	return b
-}
-
-func appendAll(t testing.TB, s *Sink, auditIDs ...string) {
-	t.Helper()
-	for _, id := range auditIDs {
-		if err := s.Append(batch(t, id)); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func expired() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}
-
-// drain closes s after everything was shipped.
-func drain(t *testing.T, s *Sink) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if err := s.Close(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if ctx.Err() != nil {
-		t.Fatal("not everything was shipped in 30 s")
-	}
-}
-
-// stopNow closes s without waiting for uploads.
-func stopNow(t *testing.T, s *Sink) {
-	t.Helper()
-	if err := s.Close(expired()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func eventually(t *testing.T, what string, true func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !true(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
-func segmentFiles(t *testing.T, storeDir, pattern string) []string {
-	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(storeDir, "audit_s3", pattern))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return paths
-}
 
 func TestWhatWasAppendedIsShippedOldestFirst(t *testing.T) {
 	store, log, dir := &memory{}, &logged{}, t.TempDir()
@@ -366,12 +178,6 @@ func TestRepeatAfterACrashChangesNothing(t *testing.T) {
 	}
 }
 
-type storeFunc func(context.Context, string, convert.Object, *io.SectionReader) error
-
-func (f storeFunc) Put(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) error {
-	return f(ctx, bucket, object, body)
-}
-
 func TestExitThatMayNotWaitLeavesTheRestForTheNextStart(t *testing.T) {
 	store, log, dir := &memory{failure: away}, &logged{}, t.TempDir()
 	opts := options(dir, log)
@@ -424,54 +230,6 @@ func TestClosingTwiceIsHarmless(t *testing.T) {
 	s := start(t, options(t.TempDir(), &logged{}), &memory{})
 	drain(t, s)
 	drain(t, s)
-}
-
-func TestDamagedSegmentIsMovedAsideAndTheRestShips(t *testing.T) {
-	dir := t.TempDir()
-	s := start(t, options(dir, &logged{}), &memory{failure: away})
-	appendAll(t, s, "first", "second", "third")
-	stopNow(t, s)
-	segments := segmentFiles(t, dir, "*.sealed") // in the order of their numbers
-	content, err := os.ReadFile(segments[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	content[len(content)-1] ^= 1
-	if err := os.WriteFile(segments[1], content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-
-	store, log := &memory{}, &logged{}
-	drain(t, start(t, options(dir, log), store))
-	puts := store.stored()
-	if len(puts) != 2 || !bytes.Contains(puts[0].body, []byte("first")) || !bytes.Contains(puts[1].body, []byte("third")) {
-		t.Errorf("%d objects, want the first and the third", len(puts))
-	}
-	kept, err := os.ReadFile(filepath.Join(dir, "audit_s3", "quarantine", filepath.Base(segments[1])))
-	if err != nil || !bytes.Equal(kept, content) {
-		t.Errorf("quarantine holds %d bytes of %d, error %v", len(kept), len(content), err)
-	}
-	if lines := log.lines(`level=ERROR msg="a damaged segment was moved aside`); len(lines) != 1 || !strings.Contains(lines[0], filepath.Base(segments[1])) {
-		t.Errorf("said %v", lines)
-	}
-	if left := segmentFiles(t, dir, "scratch/*"); left != nil {
-		t.Errorf("scratch is left: %v", left)
-	}
-}
-
-// TestFrameThatCannotBeDecodedIsDamage: intact for the spool, and still nothing
-// that repetition would help.
-func TestFrameThatCannotBeDecodedIsDamage(t *testing.T) {
-	store, dir := &memory{}, t.TempDir()
-	s := start(t, options(dir, &logged{}), store)
-	if _, err := s.spool.Append([]byte("no frame of convert's")); err != nil {
-		t.Fatal(err)
-	}
-	appendAll(t, s, "next")
-	drain(t, s)
-	if puts, kept := store.stored(), segmentFiles(t, dir, "quarantine/*"); len(puts) != 1 || len(kept) != 1 {
-		t.Errorf("%d objects, %d in quarantine, want 1 and 1", len(puts), len(kept))
-	}
 }
 
 // TestBacklogKeepsTheConfigurationItWasWrittenUnder: a change of bucket, prefix or
