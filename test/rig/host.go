@@ -111,7 +111,6 @@ func newFluentBit(path string, opts HostOptions) (Host, error) {
     scheduler.cap          2
     storage.path           %s
     storage.sync           full
-    storage.checksum       on
 %s[INPUT]
     name                   http
     listen                 127.0.0.1
