@@ -77,7 +77,7 @@ type Sink struct {
 	drain chan struct{}
 	close sync.Once
 
-	full                                atomic.Bool
+	full                                refusals
 	accepted, archived, duplicate       atomic.Int64
 	unconvertible, objects, objectBytes atomic.Int64
 	clockAnomalies                      atomic.Int64
@@ -152,10 +152,12 @@ func (s *Sink) start() {
 // the records that came before; after an error nothing of it is kept and the
 // chunk must be asked for again.
 func (s *Sink) Append(b *convert.Batch) error {
+	size := len(b.Payload()) // before its repeats are taken out: a chunk that comes again is as large
+	drained := s.spool.Stats().Pending == 0
 	err := s.append(b)
 	switch {
 	case errors.Is(err, ErrFull):
-		if !s.full.Swap(true) {
+		if s.full.note(size) {
 			s.log.Error("the spool is full; chunks are answered RETRY and stay with Fluent Bit until segments have been uploaded: check the upload errors, or raise store_dir_limit_size, or free space on the disk",
 				"error", err, "store_dir", s.spool.Dir(), "bytes", s.spool.Stats().Bytes, "limit", s.opts.Limit)
 		}
@@ -163,7 +165,7 @@ func (s *Sink) Append(b *convert.Batch) error {
 	case err != nil:
 		return err
 	}
-	if s.full.Swap(false) {
+	if s.full.over(size, drained) {
 		s.log.Info("the spool has room again", "store_dir", s.spool.Dir())
 	}
 	s.accepted.Add(b.Counts().Archived)

@@ -283,6 +283,18 @@ func TestFullSpoolIsSaidOnceAndClearedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	large := make([]string, 10)
+	for i := range large {
+		large[i] = fmt.Sprint("large-", i)
+	}
+	for range 3 { // what is smaller finds room in between
+		if err := s.Append(batch(t, large...)); !errors.Is(err, ErrFull) {
+			t.Fatalf("error %v, want ErrFull", err)
+		}
+		s.spool.Account(-1000)
+		appendAll(t, s, fmt.Sprint("small-", taken))
+		taken++
+	}
 	if n := len(log.lines(full)); n != 1 {
 		t.Errorf("full is said %d times while it lasts", n)
 	}
