@@ -20,7 +20,7 @@ import (
 
 // world is a sink on a file system that forgets, an S3 that does not, and the
 // Fluent Bit before it: it offers a chunk until it is taken, and after a crash
-// also the last that was, since it may not have heard of it.
+// once more, since it may not have heard of it.
 type world struct {
 	t     testing.TB
 	fs    *forgetful.FS
@@ -32,7 +32,8 @@ type world struct {
 	taken  map[int]bool // those for which Append returned nil
 	// made is what the sink put into an object, stored what S3 holds.
 	made, stored map[string][]string
-	aside        int  // files stored under _quarantine/
+	segments     map[uint64]string // the ids of those converted, by sequence
+	aside        int               // files stored under _quarantine/ that need not be
 	real         bool // rows are made by convert.Encode
 }
 
@@ -41,7 +42,7 @@ const storeDir = "/store"
 func newWorld(t testing.TB, keeps ...forgetful.Keep) *world {
 	fs := forgetful.New(storeDir)
 	return &world{t: t, fs: fs, keeps: keeps, taken: map[int]bool{},
-		made: map[string][]string{}, stored: map[string][]string{},
+		made: map[string][]string{}, stored: map[string][]string{}, segments: map[uint64]string{},
 		opts: Options{StoreDir: storeDir, Limit: 1 << 30, SegmentSize: 1800, UploadTimeout: time.Hour, DedupWindow: time.Hour,
 			Frozen: convert.Frozen{Schema: convert.SchemaVersion, Frame: convert.FrameVersion, Bucket: "audit", Cluster: "c"},
 			FS:     fs, Log: slog.New(slog.DiscardHandler)}}
@@ -52,11 +53,13 @@ func (w *world) Put(_ context.Context, _ string, object convert.Object, body *io
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return err
 	}
-	if strings.Contains(object.Key, "_quarantine/") {
-		w.aside++
-		return nil
-	}
 	ids, ok := w.made[object.Key]
+	if id, found := quarantined(object.Key); found {
+		if ids, ok = w.made[id]; !ok { // torn, not poisoned
+			w.aside++
+			return nil
+		}
+	}
 	if !ok {
 		w.t.Errorf("%s is none of the objects made", object.Key)
 	}
@@ -66,6 +69,18 @@ func (w *world) Put(_ context.Context, _ string, object convert.Object, body *io
 	w.stored[object.Key] = ids
 	return nil
 }
+
+// quarantined takes the segment's id out of the name of a file in quarantine.
+func quarantined(key string) (id string, ok bool) {
+	_, name, ok := strings.Cut(key, "_quarantine/cluster=c/")
+	if parts := strings.Split(name, "-"); ok && len(parts) == 3 {
+		return parts[1], true
+	}
+	return "", false
+}
+
+// poison is a chunk with which no segment can be converted.
+const poison = 10
 
 // encode notes which events a segment's object holds. Unless rows are to be real,
 // a list of them stands for the file.
@@ -78,6 +93,14 @@ func (w *world) encode(segment convert.Segment, frames convert.Frames, create fu
 	}
 	if err := frames(func(payload []byte) error { _, err := convert.ReadFrame(payload, collect, nil); return err }); err != nil {
 		return e, err
+	}
+	if other, ok := w.segments[segment.Sequence]; ok && other != segment.ID {
+		w.t.Errorf("two segments have the sequence number %d", segment.Sequence)
+	}
+	w.segments[segment.Sequence] = segment.ID
+	if slices.Contains(ids, fmt.Sprintf("event-%d-a", poison)) {
+		w.made[segment.ID] = ids
+		return e, convert.ErrUnconvertible
 	}
 	if w.real {
 		if e, err = convert.Encode(segment, frames, create); err != nil || len(e.Objects) == 0 {
@@ -165,19 +188,15 @@ func (w *world) reboot() {
 	for _, keep := range w.keeps {
 		w.restart(keep)
 		w.open()
-		for number := max(1, w.lastTaken()); number <= w.posted; number++ {
-			if number == w.lastTaken() || !w.taken[number] {
-				w.offer(number)
-			}
-		}
+		w.repeat()
 	}
 }
 
-func (w *world) lastTaken() (last int) {
-	for number := range w.taken {
-		last = max(last, number)
+// repeat offers everything once more.
+func (w *world) repeat() {
+	for number := 1; number <= w.posted; number++ {
+		w.offer(number)
 	}
-	return last
 }
 
 // run goes through everything that happens to a spool, and through a reboot
@@ -194,6 +213,7 @@ func (w *world) run() {
 		func() { w.restart(forgetful.KeepCache); w.open() }, // killed: it is sealed by recovery
 		func() { w.offer(5) }, func() { w.offer(6) }, w.ship, seal, w.ship,
 		func() { w.offer(7) }, func() { w.offer(8) }, func() { w.offer(9) }, w.ship, closed, // sealed by its size
+		func() { w.offer(poison) }, seal, w.ship, closed,
 		w.open, func() { w.offer(9) }, closed, w.open,
 	} {
 		step()
@@ -208,15 +228,16 @@ func (w *world) run() {
 func (w *world) settle() {
 	w.restart(forgetful.KeepNothing)
 	w.open()
-	for number := 1; number <= w.posted; number++ {
-		if !w.taken[number] {
-			w.offer(number)
-		}
-	}
+	w.repeat()
 	_ = w.sink.spool.Seal()
 	w.ship()
 	if left := w.sink.spool.Stats(); left.Pending > 0 {
 		w.t.Errorf("%d segments are left in the spool", left.Pending)
+	}
+	for number := range uint64(len(w.segments)) {
+		if w.segments[number+1] == "" {
+			w.t.Errorf("no segment has the sequence number %d of %d", number+1, len(w.segments))
+		}
 	}
 	counts := map[string]int{}
 	for _, ids := range w.stored {
@@ -268,6 +289,7 @@ func TestEveryOperationMayFailOrBeTheLast(t *testing.T) {
 		{"fails, then crash before, forgets all", faults(forgetful.Fail, forgetful.Crash), keep(none), false, false},
 		{"fails, then crash after, all stays", faults(forgetful.Fail, forgetful.CrashAfter), keep(all), false, false},
 		{"fails, then crash soon, forgets some", faults(forgetful.Fail, 0, forgetful.CrashAfter), some(5), true, false},
+		{"fails twice, and again, then crash later, forgets some", faults(forgetful.Fail, forgetful.Fail, 0, forgetful.Fail, 0, 0, 0, 0, 0, 0, 0, 0, forgetful.Crash), some(6), true, false},
 		{"no space", faults(forgetful.NoSpace), keep(none), false, false},
 		{"no space for long", faults(forgetful.NoSpace, forgetful.NoSpace, forgetful.NoSpace, forgetful.NoSpace), keep(none), false, false},
 	}

@@ -291,7 +291,7 @@ func TestFullSpoolIsSaidOnceAndClearedOnce(t *testing.T) {
 		if err := s.Append(batch(t, large...)); !errors.Is(err, ErrFull) {
 			t.Fatalf("error %v, want ErrFull", err)
 		}
-		s.spool.Account(-1000)
+		s.spool.Account(-5000)
 		appendAll(t, s, fmt.Sprint("small-", taken))
 		taken++
 	}
