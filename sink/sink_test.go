@@ -291,8 +291,9 @@ func TestFullSpoolIsSaidOnceAndClearedOnce(t *testing.T) {
 		if err := s.Append(batch(t, large...)); !errors.Is(err, ErrFull) {
 			t.Fatalf("error %v, want ErrFull", err)
 		}
-		s.spool.Account(-5000)
+		s.spool.Account(-opts.Limit)
 		appendAll(t, s, fmt.Sprint("small-", taken))
+		s.spool.Account(opts.Limit)
 		taken++
 	}
 	if n := len(log.lines(full)); n != 1 {
