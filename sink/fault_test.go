@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,7 +35,7 @@ type world struct {
 	made, stored map[string][]string
 	segments     map[uint64]string // the ids of those converted, by sequence
 	aside        int               // files stored under _quarantine/ that need not be
-	real         bool // rows are made by convert.Encode
+	real         bool              // rows are made by convert.Encode
 }
 
 const storeDir = "/store"
@@ -266,14 +267,7 @@ func (w *world) settle() {
 func TestEveryOperationMayFailOrBeTheLast(t *testing.T) {
 	none, all, cache := forgetful.KeepNothing, forgetful.KeepAll, forgetful.KeepCache
 	faults := func(faults ...forgetful.Fault) []forgetful.Fault { return faults }
-	modes := []struct {
-		name string
-		// faults happen at the operation and at those that follow it.
-		faults []forgetful.Fault
-		keeps  func(index int) []forgetful.Keep
-		torn   bool // a write may leave what only quarantine is right for
-		real   bool
-	}{
+	modes := []mode{
 		{"crash before, forgets all", faults(forgetful.Crash), keep(none), false, true},
 		{"crash after, forgets all", faults(forgetful.CrashAfter), keep(none), false, false},
 		{"crash after, all stays", faults(forgetful.CrashAfter), keep(all), false, false},
@@ -286,40 +280,60 @@ func TestEveryOperationMayFailOrBeTheLast(t *testing.T) {
 		{"fails", faults(forgetful.Fail), keep(none), false, false},
 		{"fails twice", faults(forgetful.Fail, forgetful.Fail), keep(none), false, false},
 		{"fails three times", faults(forgetful.Fail, forgetful.Fail, forgetful.Fail), keep(none), false, false},
-		{"fails, then crash before, forgets all", faults(forgetful.Fail, forgetful.Crash), keep(none), false, false},
 		{"fails, then crash after, all stays", faults(forgetful.Fail, forgetful.CrashAfter), keep(all), false, false},
-		{"fails, then crash soon, forgets some", faults(forgetful.Fail, 0, forgetful.CrashAfter), some(5), true, false},
-		{"fails twice, and again, then crash later, forgets some", faults(forgetful.Fail, forgetful.Fail, 0, forgetful.Fail, 0, 0, 0, 0, 0, 0, 0, 0, forgetful.Crash), some(6), true, false},
 		{"no space", faults(forgetful.NoSpace), keep(none), false, false},
 		{"no space for long", faults(forgetful.NoSpace, forgetful.NoSpace, forgetful.NoSpace, forgetful.NoSpace), keep(none), false, false},
 	}
+	for n := 1; n <= *apart; n++ {
+		fails := append([]forgetful.Fault{forgetful.Fail}, make([]forgetful.Fault, n)...)
+		fails[n] = forgetful.Crash
+		name := fmt.Sprintf("fails, crash before operation %d after it, forgets ", n)
+		modes = append(modes, mode{name + "all", fails, keep(none), false, false}, mode{name + "some", fails, some(uint64(100 + n)), true, false})
+	}
 	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			t.Parallel()
-			index, aside := 1, 0
-			for ; ; index++ {
-				w := newWorld(t, mode.keeps(index)...)
-				w.real = mode.real && index%4 == 0 // real rows take their time
-				for i, fault := range mode.faults {
-					w.fs.FailAt(index+i, fault)
-				}
-				w.run()
-				if aside += w.aside; w.aside > 0 && !mode.torn {
-					t.Errorf("%d segments were moved aside", w.aside)
-				}
-				if t.Failed() {
-					trace := w.fs.Trace()
-					t.Fatalf("at operation %d: %v\nevents taken %v, stored %v", index, trace[max(0, index-12):min(len(trace), index+25)], w.taken, w.stored)
-				}
-				if w.fs.Ops() < index {
-					break
-				}
+		t.Run(mode.name, func(t *testing.T) { t.Parallel(); mode.run(t) })
+	}
+}
+
+var apart = flag.Int("apart", 2, "how many operations after one that failed the crash may come")
+
+// mode is a way in which operations fail.
+type mode struct {
+	name string
+	// faults happen at the operation and at those that follow it.
+	faults []forgetful.Fault
+	keeps  func(index int) []forgetful.Keep
+	torn   bool // a write may leave what only quarantine is right for
+	real   bool
+}
+
+// run begins at every operation in turn.
+func (m mode) run(t *testing.T) {
+	index, runs, aside := 1, 0, 0
+	for ; ; index += stride {
+		w := newWorld(t, m.keeps(index)...)
+		w.real = m.real && index%4 == 0 // real rows take their time
+		for i, fault := range m.faults {
+			if fault != 0 {
+				w.fs.FailAt(index+i, fault)
 			}
-			t.Logf("%d operations, each once; %d segments moved aside", index-1, aside)
-			if index < 100 {
-				t.Errorf("only %d operations: the run shows little", index)
-			}
-		})
+		}
+		w.run()
+		runs++
+		if aside += w.aside; w.aside > 0 && !m.torn {
+			t.Errorf("%d segments were moved aside", w.aside)
+		}
+		if t.Failed() {
+			trace := w.fs.Trace()
+			t.Fatalf("at operation %d: %v\nevents taken %v, stored %v", index, trace[max(0, index-12):min(len(trace), index+25)], w.taken, w.stored)
+		}
+		if w.fs.Ops() < index {
+			break
+		}
+	}
+	t.Logf("%d runs, at operations up to %d; %d segments moved aside", runs, index-1, aside)
+	if index < 100 {
+		t.Errorf("only %d operations: the run shows little", index)
 	}
 }
 
