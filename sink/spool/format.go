@@ -145,9 +145,10 @@ func readAvailable(r io.ReaderAt, b []byte, offset int64) (n int) {
 	if err == nil || errors.Is(err, io.EOF) {
 		return n
 	}
-	const sector = 512
-	for from := 0; from < len(b); from += sector {
-		part := b[from:min(from+sector, len(b))]
+	for from := 0; from < len(b); {
+		// One of the disk's sectors at a time, so that what lies beside a bad one is read.
+		left := sectorSize - int((offset+int64(from))%sectorSize)
+		part := b[from:min(from+left, len(b))]
 		got, err := r.ReadAt(part, offset+int64(from))
 		if errors.Is(err, io.EOF) {
 			return from + got
@@ -155,6 +156,7 @@ func readAvailable(r io.ReaderAt, b []byte, offset int64) (n int) {
 		if err != nil {
 			clear(part)
 		}
+		from += len(part)
 	}
 	return len(b)
 }

@@ -3,12 +3,9 @@ package spool
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"maps"
 	"os"
 	"path/filepath"
@@ -16,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"audit_s3/sink/disk/forgetful"
 )
 
 const golden = "testdata/segment-v1.golden"
@@ -23,7 +22,7 @@ const golden = "testdata/segment-v1.golden"
 // goldenHeader and goldenFrames are what the golden segment holds.
 var goldenHeader = Header{
 	ID:       "000102030405060708090a0b0c0d0e0f",
-	Writer:   "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff",
+	Writer:   writerID,
 	Sequence: 7,
 	Previous: strings.Repeat("5a", 32),
 	Created:  time.Date(2026, 11, 23, 2, 5, 25, 137_000_000, time.UTC),
@@ -35,28 +34,19 @@ var goldenFrames = []string{"one", "\x00", strings.Repeat("large ", 50)}
 // goldenSegment writes it as Append does.
 func goldenSegment(t testing.TB) []byte {
 	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "segment"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	on := forgetful.New(storeDir)
+	f, err := on.OpenFile(storeDir+"/segment", os.O_CREATE|os.O_RDWR, fileMode)
+	must(t, err)
 	head, err := encodeHeader(goldenHeader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &writing{file: f, digest: sha256.New()}
-	if err := w.write(head); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	seed, err := seedOf(goldenHeader.ID)
+	must(t, err)
+	w := &writing{file: f, seed: seed, digest: sha256.New()}
+	must(t, w.write(head))
 	for _, frame := range goldenFrames {
-		if err := w.append([]byte(frame)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.append([]byte(frame)))
 	}
-	b, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := on.Snapshot()[storeDir+"/segment"]
 	if sum := sha256.Sum256(b); !bytes.Equal(w.digest.Sum(nil), sum[:]) || w.good != int64(len(b)) {
 		t.Error("the digest kept while writing is not the file's")
 	}
@@ -70,14 +60,10 @@ func goldenSegment(t testing.TB) []byte {
 func TestGoldenSegment(t *testing.T) {
 	got := goldenSegment(t)
 	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(golden, got, 0o644))
 	}
 	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if !bytes.Equal(got, want) {
 		t.Fatalf("the bytes written have changed:\ngot  %q\nwant %q", got, want)
 	}
@@ -93,7 +79,8 @@ func TestGoldenSegment(t *testing.T) {
 		t.Errorf("header\ngot  %s\nwant %s", d.header, header)
 	}
 
-	s := open(t, place(t, sealedName(7, len(want)), want), roomy()) // as the code reads it
+	n := name{sequence: 7, id: goldenHeader.ID, size: int64(len(want)), state: stateSealed}
+	s := open(t, roomy(place(t, map[string]string{n.String(): string(want)}))) // as the code reads it
 	seg := oldest(s)
 	if seg == nil || seg.Header != goldenHeader {
 		t.Fatalf("segment %+v, want header %+v", seg, goldenHeader)
@@ -106,30 +93,26 @@ func TestGoldenSegment(t *testing.T) {
 	}
 }
 
-// TestFileIsAsSpecified reads what Append wrote with the reader made after
-// FORMAT.md alone.
+// TestFileIsAsSpecified reads what Append wrote to a real disk with the reader
+// made after FORMAT.md alone.
 func TestFileIsAsSpecified(t *testing.T) {
 	began := time.Now()
-	s := open(t, t.TempDir(), roomy())
+	s := open(t, onDisk(), t.TempDir())
 	want := []string{"a", strings.Repeat("b", 100_000), "c"}
 	mustAppend(t, s, want...)
 	seg := mustSeal(t, s)
 	b, err := os.ReadFile(seg.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	d := decode(b)
 	if !d.whole || !slices.Equal(d.frames, want) {
 		t.Fatalf("%d frames, whole %v", len(d.frames), d.whole)
 	}
 	var fields map[string]any
-	if err := json.Unmarshal([]byte(d.header), &fields); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.Unmarshal([]byte(d.header), &fields))
 	if got := slices.Sorted(maps.Keys(fields)); !slices.Equal(got, []string{"created", "frozen", "id", "previous", "sequence", "writer"}) {
 		t.Errorf("header fields %v", got)
 	}
-	if len(seg.ID) != 32 || len(seg.Writer) != 32 || seg.ID == seg.Writer || seg.Sequence != 1 || seg.Previous != "" || seg.Frozen != roomy().Frozen {
+	if len(seg.ID) != 32 || len(seg.Writer) != 32 || seg.ID == seg.Writer || seg.Sequence != 1 || seg.Previous != "" || seg.Frozen != onDisk().Frozen {
 		t.Errorf("header %+v", seg.Header)
 	}
 	if seg.Created.Before(began.Add(-time.Second)) || seg.Created.After(time.Now()) || seg.Created.Location() != time.UTC {
@@ -140,50 +123,8 @@ func TestFileIsAsSpecified(t *testing.T) {
 	}
 }
 
-// ofVersion is the golden segment with another version and a checksum that fits.
-func ofVersion(t testing.TB, version uint32) []byte {
-	t.Helper()
-	b := goldenSegment(t)
-	end := 20 + int(binary.LittleEndian.Uint32(b[12:]))
-	binary.LittleEndian.PutUint32(b[8:], version)
-	binary.LittleEndian.PutUint32(b[16:], crc32.Checksum(slices.Concat(b[8:16], b[20:end]), crc32.MakeTable(crc32.Castagnoli)))
-	return b
-}
-
-// TestNewerVersionIsRefusedAndLeftAlone: going back a release must not cost what
-// the newer one wrote.
-func TestNewerVersionIsRefusedAndLeftAlone(t *testing.T) {
-	newer := ofVersion(t, 2)
-	for _, name := range []string{openName(7), sealedName(7, len(newer)), "0000000000000007-its-own-naming.sealed"} {
-		storeDir := place(t, name, newer)
-		_, err := Open(storeDir, roomy())
-		var version *NewerVersionError
-		if !errors.As(err, &version) || version.Version != 2 || filepath.Base(version.Path) != name {
-			t.Fatalf("%s: error %v, want a NewerVersionError of version 2", name, err)
-		}
-		for _, word := range []string{name, "version 2", "newer release"} {
-			if !strings.Contains(err.Error(), word) {
-				t.Errorf("%s: the error does not say %q: %v", name, word, err)
-			}
-		}
-		if got := files(t, storeDir, name)[name]; got != string(newer) {
-			t.Errorf("%s was changed", name)
-		}
-		if q := files(t, storeDir, "quarantine/*"); len(q) > 0 {
-			t.Errorf("%s: %d files in quarantine", name, len(q))
-		}
-		// The lock is free again, and so is the folder once the file is away.
-		if err := os.Remove(filepath.Join(storeDir, folder, name)); err != nil {
-			t.Fatal(err)
-		}
-		if s := open(t, storeDir, roomy()); oldest(s) != nil {
-			t.Errorf("%s: a segment came from nowhere", name)
-		}
-	}
-}
-
 func TestFrameOfImpossibleSizeIsNotTaken(t *testing.T) {
-	s := open(t, t.TempDir(), roomy())
+	s := open(t, roomy(forgetful.New(storeDir)))
 	if _, err := s.Append(nil); err == nil {
 		t.Error("an empty frame was taken; its length could not be told from a hole")
 	}
@@ -192,5 +133,34 @@ func TestFrameOfImpossibleSizeIsNotTaken(t *testing.T) {
 	}
 	if st := s.Stats(); st != (Stats{}) {
 		t.Errorf("left behind: %+v", st)
+	}
+}
+
+// TestHeaderThatCouldNotBeReadBackIsNotWritten, nor leaves anything.
+func TestHeaderThatCouldNotBeReadBackIsNotWritten(t *testing.T) {
+	on := forgetful.New(storeDir)
+	opts := roomy(on)
+	opts.Frozen = strings.Repeat("x", maxHeader)
+	s := open(t, opts)
+	if _, err := s.Append([]byte("a")); err == nil || !strings.Contains(err.Error(), fmt.Sprint(maxHeader)) {
+		t.Errorf("error %v, want one that names the limit", err)
+	}
+	if left := files(t, on, "0*"); len(left) > 0 || s.Stats() != (Stats{}) {
+		t.Errorf("left behind: %d files, %+v", len(left), s.Stats())
+	}
+	// One that fits to the byte is read back, also with a copy of it damaged.
+	h := Header{ID: idOf(1), Writer: writerID, Sequence: 1}
+	short, err := encodeHeader(h)
+	must(t, err)
+	h.Frozen = strings.Repeat("x", maxHeader-(len(short)/2-preambleLen))
+	whole, err := encodeHeader(h)
+	must(t, err)
+	for _, at := range []int{0, 100, len(whole)/2 + 100} {
+		damaged := bytes.Clone(whole)
+		damaged[at] ^= 1
+		got, frames, damage, err := readHeader(bytes.NewReader(damaged), "segment")
+		if got != h || frames != int64(len(whole)) || damage == nil || err != nil {
+			t.Errorf("byte %d flipped: frames at %d, damage %v, error %v", at, frames, damage, err)
+		}
 	}
 }

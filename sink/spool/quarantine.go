@@ -37,19 +37,27 @@ func (s *Segment) Quarantine(reason error, convertible bool) error {
 	if !convertible {
 		to, does = stateUnconvertible, "nothing in it can be archived as rows; the file itself is stored under _quarantine/ and kept"
 	}
+	s.spool.mu.Lock()
+	defer s.spool.mu.Unlock()
+	s.spool.moved = true
 	if err := s.rename(to, 0); err != nil {
 		return err
 	}
-	s.spool.countAside()
+	s.spool.aside++
 	s.spool.opts.Log.Error("a segment was moved aside: "+does+"; please report it", "segment", s.Path(), "reason", reason)
-	// The target first: were only the removal durable, the file would be gone.
-	return errors.Join(s.spool.fs.SyncDir(s.dir), s.spool.fs.SyncDir(s.spool.dir))
+	return s.spool.syncNames()
 }
 
-func (s *Spool) countAside() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.aside++
+// syncNames makes the names in the folder durable, and those in quarantine/ before
+// them: were only the removal of a file that moved there durable, it would be gone.
+func (s *Spool) syncNames() error {
+	if s.moved {
+		if err := s.fs.SyncDir(filepath.Join(s.dir, quarantineDir)); err != nil {
+			return err
+		}
+		s.moved = false
+	}
+	return s.fs.SyncDir(s.dir)
 }
 
 // quarantineBytes is the size of the files in quarantine.

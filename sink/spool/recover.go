@@ -49,6 +49,11 @@ func (s *Spool) recover() error {
 		return err
 	}
 	for i := range files {
+		if moved, err := s.movedBefore(&files[i]); err != nil {
+			return err
+		} else if moved {
+			continue
+		}
 		if err := s.take(&files[i]); err != nil {
 			return err
 		}
@@ -57,18 +62,20 @@ func (s *Spool) recover() error {
 		return cmp.Or(cmp.Compare(a.name.sequence, b.name.sequence), cmp.Compare(a.base, b.base))
 	})
 	for _, seg := range s.pending {
-		if seg.name.sequence > s.state.Sequence {
+		// Whose a lost header is cannot be known; a number must not be given twice.
+		writer := cmp.Or(seg.Writer, s.state.Writer)
+		if writer == s.state.Writer && seg.name.sequence > s.state.Sequence {
 			// What cannot be read has no digest, but its number is used up.
 			digest, _ := seg.Digest()
-			s.advance(s.state.Writer, seg.name.sequence, digest)
+			s.advance(writer, seg.name.sequence, digest)
 		}
 	}
 	if err := s.saveState(); err != nil {
 		return err
 	}
-	// The names that were found may be those of a killed process, and not durable
-	// yet: a loss of power must not bring back others.
-	if err := errors.Join(s.fs.SyncDir(filepath.Join(s.dir, quarantineDir)), s.fs.SyncDir(s.dir)); err != nil {
+	// The names that were found or given may not be durable yet: a loss of power
+	// must not bring back others.
+	if err := s.syncNames(); err != nil {
 		return err
 	}
 	if len(s.pending) > 0 {
@@ -149,7 +156,7 @@ func (s *Spool) clear(entries []os.DirEntry) error {
 		}
 	}
 	for _, entry := range entries {
-		if n, _ := parseName(entry.Name()); n.state == stateNew {
+		if n, ours := parseName(entry.Name()); ours && n.state == stateNew {
 			if err := s.fs.Remove(filepath.Join(s.dir, entry.Name())); err != nil {
 				return err
 			}
@@ -158,13 +165,44 @@ func (s *Spool) clear(entries []os.DirEntry) error {
 	return nil
 }
 
+// movedBefore tells whether quarantine/ holds this very file already, and takes
+// away the name that it had before, which a loss of power brought back.
+func (s *Spool) movedBefore(f *found) (bool, error) {
+	aside := filepath.Join(s.dir, quarantineDir)
+	if f.dir == aside || !f.named {
+		return false, nil
+	}
+	entries, err := s.fs.ReadDir(aside)
+	if err != nil {
+		return false, err
+	}
+	here := Segment{spool: s, dir: f.dir, base: f.base, size: f.size}
+	for _, entry := range entries {
+		n, ours := parseName(entry.Name())
+		if !ours || n.sequence != f.name.sequence || n.id != f.name.id {
+			continue
+		}
+		if info, err := entry.Info(); err != nil || info.Size() != f.size {
+			continue
+		}
+		there := Segment{spool: s, dir: aside, base: entry.Name(), size: f.size}
+		before, err := here.Digest()
+		now, err2 := there.Digest()
+		if err != nil || err2 != nil || before != now {
+			continue // what cannot be compared is kept
+		}
+		return true, s.fs.Remove(f.path())
+	}
+	return false, nil
+}
+
 // take lists one segment, after what its state asks for.
 func (s *Spool) take(f *found) error {
-	seg := &Segment{Header: f.header, spool: s, name: f.name, dir: f.dir, base: f.base, size: f.size}
+	seg := &Segment{Header: f.header, spool: s, name: f.name, dir: f.dir, base: f.base, size: f.size, onDisk: f.size}
 	if !f.named {
 		seg.name.id, seg.name.sequence = "", f.header.Sequence
 	}
-	if f.name.size > 0 {
+	if f.name.size > f.frames {
 		seg.size = min(f.name.size, f.size)
 	}
 	if f.name.state == stateOpen {
@@ -176,12 +214,8 @@ func (s *Spool) take(f *found) error {
 			return err
 		}
 	}
-	switch {
-	case f.dir != s.dir: // counted with the rest of quarantine
-	case seg.Damaged():
-		s.used += f.size
-	default:
-		s.used += seg.size
+	if f.dir == s.dir { // else it is counted with the rest of quarantine
+		s.used += seg.onDisk
 	}
 	s.pending = append(s.pending, seg)
 	return nil
@@ -193,7 +227,7 @@ func (f *found) sealedDamage() error {
 	switch {
 	case f.damage != nil:
 		return f.damage
-	case !f.named || f.name.size == 0:
+	case !f.named || f.name.size <= f.frames: // none is sealed without a frame
 		return errors.New("the name does not say how many bytes count")
 	case f.size < f.name.size:
 		return &CorruptionError{f.path(), f.size, errShort}
@@ -227,9 +261,9 @@ func (s *Spool) takeOpen(seg *Segment, f *found) (keep bool, err error) {
 			"segment", f.path(), "kept_bytes", good, "cut_bytes", f.size-good)
 	}
 	if good == f.frames {
-		return false, errors.Join(s.fs.Remove(f.path()), s.fs.SyncDir(s.dir))
+		return false, errors.Join(s.fs.Remove(f.path()), s.syncNames())
 	}
-	s.cut(file, good)
+	seg.onDisk = s.cut(file, good, f.size)
 	// What a killed process wrote last may be readable and not yet durable. From
 	// here on it counts: its repetition will not be stored.
 	if err := file.Sync(); err != nil {
@@ -239,15 +273,17 @@ func (s *Spool) takeOpen(seg *Segment, f *found) (keep bool, err error) {
 	if err := seg.rename(stateSealed, 0); err != nil {
 		return false, err
 	}
-	return true, s.fs.SyncDir(s.dir)
+	return true, s.syncNames()
 }
 
-// cut frees what does not count. The sealed name says how many bytes do, so that
-// a failure costs only room.
-func (s *Spool) cut(file disk.File, good int64) {
+// cut frees what does not count and returns the file's size then. The sealed name
+// says how many bytes count, so that a failure costs only room.
+func (s *Spool) cut(file disk.File, good, size int64) int64 {
 	if err := file.Truncate(good); err != nil {
 		s.opts.Log.Warn("cannot cut a segment back", "segment", file.Name(), "error", err)
+		return size
 	}
+	return good
 }
 
 // scan reads frames from offset on and returns the end of the last intact one

@@ -1,292 +1,192 @@
 package spool
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"audit_s3/sink/disk/forgetful"
 )
 
-// crashed is the open segment that a killed process leaves: three frames, the
-// second of which holds zeros, and where each ends.
-func crashed(t testing.TB) (content []byte, frames []string, ends []int64) {
-	t.Helper()
-	s := open(t, t.TempDir(), roomy())
-	frames = []string{"first", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "the third and last one"}
-	for _, f := range frames {
-		mustAppend(t, s, f)
-		ends = append(ends, s.current.good)
+// TestUnreadableSectorCostsOnlyTheFramesInIt: nothing is cut off, the file is kept,
+// and what lies beside the bad sector is shipped, be it right behind it.
+func TestUnreadableSectorCostsOnlyTheFramesInIt(t *testing.T) {
+	var frames []string
+	for i := range 60 {
+		frames = append(frames, fmt.Sprintf("frame %02d %s", i, strings.Repeat("x", i)))
 	}
-	_, content = only(t, filepath.Dir(s.dir), "*.open")
-	if int64(len(content)) != ends[2] {
-		t.Fatalf("the segment has %d bytes, want %d", len(content), ends[2])
-	}
-	return content, frames, ends
-}
-
-// TestTornTailIsCutOffAtEveryOffset: whatever a crash left of the last write, the
-// frames written whole survive, and nothing else.
-func TestTornTailIsCutOffAtEveryOffset(t *testing.T) {
-	content, frames, ends := crashed(t)
-	for n := range len(content) + 1 {
-		intact := 0
-		for intact < 3 && int64(n) >= ends[intact] {
-			intact++
-		}
-		storeDir := place(t, openName(1), content[:n])
-		s := open(t, storeDir, roomy())
-		if got := allFrames(t, s); !slices.Equal(got, frames[:intact]) {
-			t.Fatalf("cut to %d bytes: frames %q, want %q", n, got, frames[:intact])
-		}
-		// A header that breaks off cannot be told from one whose length is damaged,
-		// which has frames behind it: kept, though it is empty.
-		keep := n >= preambleLen && n < decode(content).start
-		if q := files(t, storeDir, "quarantine/*"); (len(q) > 0) != keep {
-			t.Fatalf("cut to %d bytes: %d files in quarantine", n, len(q))
-		}
-		if o := files(t, storeDir, "*.open"); len(o) > 0 {
-			t.Fatalf("cut to %d bytes: still open", n)
-		}
-		checkUsed(t, s)
-		if intact > 0 {
-			if _, got := only(t, storeDir, "*.sealed"); !bytes.Equal(got, content[:ends[intact-1]]) {
-				t.Fatalf("cut to %d bytes: the sealed file has %d bytes", n, len(got))
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// TestZerosAfterAPowerLoss: a file system may have made the file longer before
-// the bytes arrived.
-func TestZerosAfterAPowerLoss(t *testing.T) {
-	content, frames, ends := crashed(t)
-	zeros := func(n int64) []byte { return append(bytes.Clone(content[:n]), make([]byte, int64(len(content))-n)...) }
-	tests := []struct {
-		name    string
-		content []byte
-		want    []string
-	}{
-		{"the whole file", zeros(0), nil},
-		{"the whole last frame", zeros(ends[1]), frames[:2]},
-		{"the last frame's payload", zeros(ends[1] + frameHeadLen), frames[:2]},
-		{"the end of the last frame", zeros(ends[2] - 5), frames[:2]},
-		{"zeros beyond the last frame", append(bytes.Clone(content), make([]byte, 200_000)...), frames},
-		{"one zero beyond the last frame", append(bytes.Clone(content), 0), frames},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			storeDir := place(t, openName(1), test.content)
-			s := open(t, storeDir, roomy())
-			if got := allFrames(t, s); !slices.Equal(got, test.want) {
-				t.Errorf("frames %q, want %q", got, test.want)
-			}
-			if q := files(t, storeDir, "quarantine/*"); len(q) > 0 {
-				t.Error("moved to quarantine")
-			}
-		})
-	}
-}
-
-// TestFlippedByteInAnOpenSegmentCostsNoOtherFrame: damage is not a torn tail. One
-// byte changed anywhere leaves every frame that was acknowledged either readable
-// or, as the whole file, in quarantine. The payload of the very last frame is the
-// exception: that it was acknowledged cannot be known.
-func TestFlippedByteInAnOpenSegmentCostsNoOtherFrame(t *testing.T) {
-	content, frames, ends := crashed(t)
-	lastPayload := ends[1] + 8 // its checksum first
-	for i := range content {
-		for _, bit := range []byte{0x01, 0x80} {
-			damaged := bytes.Clone(content)
-			damaged[i] ^= bit
-			storeDir := place(t, openName(1), damaged)
-			s, err := Open(storeDir, roomy())
-			if err != nil {
-				t.Errorf("byte %d ^ %#x: the spool does not open: %v", i, bit, err)
-				continue
-			}
-			got := allFrames(t, s)
-			quarantined := files(t, storeDir, "quarantine/*")[openName(1)] == string(damaged)
-			switch {
-			case int64(i) >= lastPayload:
-				if !slices.Equal(got, frames[:2]) {
-					t.Errorf("byte %d ^ %#x, in the last frame: frames %q, want the two before", i, bit, got)
+	w := segmentOf(1, frames...)
+	tests := 0
+	for _, base := range []string{w.open(), w.sealed()} {
+		for _, size := range []int{sectorSize, 8 * sectorSize} {
+			for from := 0; from < len(w.text); from += size {
+				to := from + size
+				var want []string
+				for i := range frames {
+					if w.at(i) >= to || w.ends[i] <= from {
+						want = append(want, frames[i])
+					}
 				}
-			case !quarantined || got != nil:
-				t.Errorf("byte %d ^ %#x: in quarantine %v, frames %q; want the whole file in quarantine", i, bit, quarantined, got)
+				// One copy of the header is enough, of whichever none is in there.
+				state := ".damaged"
+				if from < w.copies && to > w.copies {
+					want, state = nil, ".unconvertible"
+				}
+				on := place(t, map[string]string{base: w.text})
+				for range 2 {
+					opts := roomy(&rotten{on, "0000000000000001-", int64(from), int64(to)})
+					s := open(t, opts)
+					if got := shippable(t, s); !slices.Equal(got, want) {
+						t.Errorf("%s, bytes %d to %d: %d frames, want %d", base, from, to, len(got), len(want))
+					}
+					if seg := oldest(s); !seg.Damaged() {
+						t.Errorf("%s, bytes %d to %d: not in quarantine", base, from, to)
+					} else if _, err := seg.Digest(); !errors.Is(err, errBadSector) {
+						t.Errorf("%s, bytes %d to %d: the digest of what cannot be read: error %v", base, from, to, err)
+					}
+					checkUsed(t, s)
+					on.Restart(forgetful.KeepCache)
+				}
+				if name, text := only(t, on, "quarantine/*"); text != w.text || !strings.HasSuffix(name, state) {
+					t.Errorf("%s, bytes %d to %d: it is %s of %d bytes, want %s of %d", base, from, to, name, len(text), state, len(w.text))
+				}
+				tests++
 			}
-			checkUsed(t, s)
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
+		}
+	}
+	t.Logf("%d places that cannot be read", tests)
+}
+
+// TestWhatAKilledProcessWroteIsMadeDurableBeforeItCounts: it can be read, and a
+// loss of power may still forget it.
+func TestWhatAKilledProcessWroteIsMadeDurableBeforeItCounts(t *testing.T) {
+	for _, how := range []forgetful.Fault{forgetful.Crash, forgetful.CrashAfter} {
+		on := forgetful.New(storeDir)
+		s := open(t, roomy(on))
+		mustAppend(t, s, "acknowledged")
+		on.FailAt(on.Ops()+3, how) // head, payload, sync
+		if _, err := s.Append([]byte("written, not acknowledged")); !errors.Is(err, forgetful.ErrCrashed) {
+			t.Fatal(err)
+		}
+		want := []string{"acknowledged", "written, not acknowledged"}
+		if got := shippable(t, killed(t, on)); !slices.Equal(got, want) {
+			t.Fatalf("frames %q", got)
+		}
+		if got := shippable(t, afterPowerLoss(t, on)); !slices.Equal(got, want) {
+			t.Errorf("%v: taken by one start and forgotten by the next: frames %q", how, got)
+		}
+	}
+}
+
+// TestStartMayBeCutOffAnywhere, by a kill or a loss of power, again and again: the
+// same frames are there in the end, and nothing is moved aside that need not be.
+func TestStartMayBeCutOffAnywhere(t *testing.T) {
+	torn, rotten, sealed, kept := segmentOf(2, "b", "torn"), segmentOf(3, "c", "rotten", "d"), segmentOf(1, "a"), segmentOf(4, "kept")
+	content := map[string]string{
+		torn.open(): torn.text[:len(torn.text)-1], rotten.open(): rotten.flipped(rotten.at(1) + 13), sealed.sealed(): sealed.text,
+		"quarantine/" + strings.Replace(kept.sealed(), "sealed", "kept", 1): kept.text,
+		strings.Replace(kept.open(), "open", "new", 1):                      "half", "scratch/1": "left over",
+	}
+	want := []string{"a", "b", "c", "d"}
+	starts := 0
+	for _, how := range []forgetful.Fault{forgetful.Crash, forgetful.CrashAfter, forgetful.CrashHalfway, forgetful.Fail, forgetful.NoSpace} {
+		for _, keep := range []forgetful.Keep{forgetful.KeepNothing, forgetful.KeepAll, forgetful.KeepCache} {
+			for fault := 1; ; fault++ {
+				on := place(t, content)
+				for range 3 { // each start is cut off at the same operation
+					on.FailAt(on.Ops()+fault, how)
+					_, _ = Open(storeDir, roomy(on))
+					on.Restart(keep)
+					starts++
+				}
+				s := afterPowerLoss(t, on)
+				if got := shippable(t, s); !slices.Equal(got, want) {
+					t.Fatalf("%v at %d, %T: frames %q, want %q\n%s", how, fault, keep, got, want, strings.Join(on.Trace(), "\n"))
+				}
+				if aside := files(t, on, "quarantine/*"); len(aside) != 2 {
+					t.Fatalf("%v at %d, %T: in quarantine %q", how, fault, keep, slices.Sorted(maps.Keys(aside)))
+				}
+				checkUsed(t, s)
+				if fault > 60 {
+					break
+				}
 			}
 		}
 	}
+	t.Logf("%d starts cut off", starts)
 }
 
-// TestFlippedByteInASealedSegmentIsFound, when it is read and when it is found at
-// the start: never a panic, never a frame that was not appended.
-func TestFlippedByteInASealedSegmentIsFound(t *testing.T) {
-	content, frames, _ := crashed(t)
-	live := open(t, t.TempDir(), roomy())
-	mustAppend(t, live, frames...)
-	seg := mustSeal(t, live)
-	sealed, err := os.ReadFile(seg.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	check := func(i int, seg *Segment) {
-		t.Helper()
-		got, err := read(seg)
-		var corruption *CorruptionError
-		if !errors.As(err, &corruption) {
-			t.Errorf("byte %d: error %v, want a CorruptionError", i, err)
+// TestPowerLossWhileAppending forgets any sectors of what was not synced: what was
+// acknowledged is read back, at most the frame being written beside it.
+func TestPowerLossWhileAppending(t *testing.T) {
+	aside := 0
+	for seed := range uint64(1500) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		on := forgetful.New(storeDir)
+		opts := roomy(on)
+		opts.SegmentSize = 5000
+		s := open(t, opts)
+		on.FailAt(on.Ops()+1+rng.IntN(40), []forgetful.Fault{forgetful.Crash, forgetful.CrashAfter, forgetful.CrashHalfway}[seed%3])
+		var taken []string
+		var last string
+		for i := 0; !on.Crashed(); i++ {
+			last = fmt.Sprint(i, " ", strings.Repeat("text ", rng.IntN(600)))
+			if _, err := s.Append([]byte(last)); err == nil {
+				taken = append(taken, last)
+			}
 		}
-		if len(got) > 2 || !slices.Equal(got, frames[:len(got)]) {
-			t.Errorf("byte %d: frames %q", i, got)
+		on.Restart(forgetful.KeepSome(rng))
+		s = open(t, roomy(on))
+		got := shippable(t, s)
+		if !slices.Equal(got, taken) && !slices.Equal(got, append(slices.Clone(taken), last)) {
+			t.Fatalf("run %d: %d frames, %d acknowledged\n%s", seed, len(got), len(taken), strings.Join(on.Trace(), "\n"))
 		}
-	}
-	for i := range sealed {
-		damaged := bytes.Clone(sealed)
-		damaged[i] ^= 0x01
-		if err := os.WriteFile(seg.Path(), damaged, fileMode); err != nil {
-			t.Fatal(err)
-		}
-		check(i, seg)
-	}
-	for i := range content {
-		damaged := bytes.Clone(content)
-		damaged[i] ^= 0x80
-		name := sealedName(1, len(damaged))
-		storeDir := place(t, name, damaged)
-		s, err := Open(storeDir, roomy())
-		if err != nil {
-			t.Errorf("byte %d: the spool does not open: %v", i, err)
-			continue
-		}
-		if seg := oldest(s); seg != nil {
-			check(i, seg)
-		} else if files(t, storeDir, "quarantine/*")[name] != string(damaged) {
-			t.Errorf("byte %d: neither listed nor in quarantine", i)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
+		aside += int(s.Stats().Aside)
+		checkUsed(t, s)
+		if again := shippable(t, afterPowerLoss(t, on)); !slices.Equal(again, got) {
+			t.Fatalf("run %d: %d frames when opened again, %d before", seed, len(again), len(got))
 		}
 	}
+	t.Logf("1500 losses of power, %d segments moved aside", aside)
 }
 
-// TestShortSealedSegmentGoesToQuarantine, at every length below the one in its name.
-func TestShortSealedSegmentGoesToQuarantine(t *testing.T) {
-	content, _, _ := crashed(t)
-	name := sealedName(1, len(content))
-	for n := range len(content) {
-		storeDir := place(t, name, content[:n])
-		s := open(t, storeDir, roomy())
-		if oldest(s) != nil || files(t, storeDir, "quarantine/*")[name] != string(content[:n]) {
-			t.Errorf("cut to %d bytes: not in quarantine", n)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestBytesBehindTheSizeInTheNameDoNotCount(t *testing.T) {
-	content, frames, ends := crashed(t)
-	for kept := 1; kept <= 3; kept++ {
-		name := sealedName(1, int(ends[kept-1]))
-		garbage := append(bytes.Clone(content), "what a failed write left"...)
-		s := open(t, place(t, name, garbage), roomy())
-		seg := oldest(s)
-		if got := framesOf(t, seg); !slices.Equal(got, frames[:kept]) {
-			t.Errorf("frames %q, want %q", got, frames[:kept])
-		}
-		whole := open(t, place(t, name, content[:ends[kept-1]]), roomy())
-		if digest(t, seg) != digest(t, oldest(whole)) {
-			t.Error("the digest is not that of the bytes that count")
-		}
-	}
-}
-
-func TestSealedNamesThatSayNoSizeGoToQuarantine(t *testing.T) {
-	content, _, _ := crashed(t)
-	id := strings.Repeat("ab", 16)
-	for _, name := range []string{
-		"x.sealed", "0000000000000001-" + id + ".sealed", "0000000000000001-" + id + "-x.sealed",
-		"0000000000000001-" + id + "-0.sealed", "0000000000000001-" + id + "--1.sealed", "0000000000000001-" + id + "-1-1.sealed",
-	} {
-		storeDir := place(t, name, content)
-		s := open(t, storeDir, roomy())
-		if oldest(s) != nil || files(t, storeDir, "quarantine/*")[name] == "" {
-			t.Errorf("%s is not in quarantine", name)
-		}
-	}
-}
-
-// TestSealedSegmentMayHoldNoFrame, though none is ever written.
-func TestSealedSegmentMayHoldNoFrame(t *testing.T) {
-	content, _, _ := crashed(t)
-	header := content[:decode(content).start]
-	s := open(t, place(t, sealedName(1, len(header)), header), roomy())
-	if got := framesOf(t, oldest(s)); got != nil {
-		t.Errorf("frames %q", got)
-	}
-}
-
-func TestDamagedSegmentDoesNotHoldUpItsNeighbours(t *testing.T) {
-	s := open(t, t.TempDir(), roomy())
-	for i := range 3 {
-		mustAppend(t, s, fmt.Sprint("frame ", i))
-		mustSeal(t, s)
-	}
-	mustAppend(t, s, "open")
-	storeDir := crash(t, s)
-	second := filepath.Base(segments(s)[1].Path())
-	path := filepath.Join(storeDir, folder, second)
-	if err := os.WriteFile(path, []byte("no segment at all, but as long as it should be: "+strings.Repeat("x", 1000)), fileMode); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, storeDir, roomy())
-	if got, want := allFrames(t, s), []string{"frame 0", "frame 2", "open"}; !slices.Equal(got, want) {
+// TestOpenedOnARealDiskAfterAKill: the same as in memory.
+func TestOpenedOnARealDiskAfterAKill(t *testing.T) {
+	s := open(t, onDisk(), t.TempDir())
+	mustAppend(t, s, "sealed")
+	mustSeal(t, s)
+	mustAppend(t, s, "open", "torn")
+	dir := t.TempDir()
+	must(t, os.CopyFS(filepath.Join(dir, folder), os.DirFS(s.Dir())))
+	left, err := filepath.Glob(filepath.Join(dir, folder, "*.open"))
+	must(t, err)
+	must(t, os.Truncate(left[0], s.current.good-1))
+	log := newLog()
+	opts := onDisk()
+	opts.Log = log.slog()
+	s = open(t, opts, dir)
+	if got, want := shippable(t, s), []string{"sealed", "open"}; !slices.Equal(got, want) {
 		t.Errorf("frames %q, want %q", got, want)
 	}
-	if files(t, storeDir, "quarantine/*")[second] == "" {
-		t.Error("the damaged one is not in quarantine")
-	}
 	checkUsed(t, s)
-}
-
-// failingReader fails beyond a byte, as a disk does.
-type failingReader struct {
-	io.ReaderAt
-	from int64
-}
-
-func (f failingReader) ReadAt(p []byte, off int64) (int, error) {
-	if off+int64(len(p)) > f.from {
-		return 0, errors.New("input/output error")
+	if !log.has("level=WARN", "a crash interrupted the last write", "cut_bytes=15") || !log.has("level=INFO", "segments of a former run found", "segments=2") {
+		t.Errorf("the log says %s", log)
 	}
-	return f.ReaderAt.ReadAt(p, off)
-}
-
-// TestReadErrorIsNoTornTail: what the disk cannot read is not cut off.
-func TestReadErrorIsNoTornTail(t *testing.T) {
-	content, _, ends := crashed(t)
-	start, size := int64(decode(content).start), int64(len(content))
-	for _, from := range []int64{start, start + 3, start + frameHeadLen, ends[0], ends[1] + 2, ends[1] + frameHeadLen, size - 1} {
-		r := failingReader{bytes.NewReader(content), from}
-		good, err := scan(r, "segment", start, size)
-		if err == nil {
-			t.Fatalf("reads beyond byte %d", from)
-		}
-		if tornTail(r, err, size) {
-			t.Errorf("a read error from byte %d on would cut the segment to %d bytes", from, good)
+	if info, err := os.Stat(s.Pending()[1].Path()); err != nil || info.Size() != s.Pending()[1].Size() {
+		t.Errorf("the rest was not cut off: %v, %v", info, err)
+	}
+	for range 2 { // Ready tells of what was found
+		select {
+		case <-s.Ready():
+			return
+		default:
 		}
 	}
+	t.Error("Ready does not tell of the backlog")
 }

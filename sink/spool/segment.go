@@ -22,7 +22,8 @@ type Segment struct {
 	name   name
 	dir    string // the spool's, or quarantine/
 	base   string // its file's name in there
-	size   int64  // bytes that count; the file may be longer
+	size   int64  // bytes that count
+	onDisk int64  // size of the file, which may be longer
 	digest string // "" until it is known
 }
 
@@ -160,10 +161,12 @@ func (s *Segment) Commit() error {
 	if err := s.spool.fs.Remove(s.Path()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("deleting the shipped segment %s: %w", s.Path(), err)
 	}
-	s.spool.forget(s, s.size)
+	s.spool.forget(s, s.onDisk)
 	// Were the deletion lost in a crash, the segment would be shipped again:
 	// the same objects under the same names.
-	return s.spool.fs.SyncDir(s.spool.dir)
+	s.spool.mu.Lock()
+	defer s.spool.mu.Unlock()
+	return s.spool.syncNames()
 }
 
 // settle saves the writer's state if sealing could not. It must, or a crash after
@@ -196,10 +199,29 @@ func (s *Segment) rename(to state, tries int) error {
 	}
 	if to.quarantined() {
 		dir = filepath.Join(s.spool.dir, quarantineDir)
+		var err error
+		if base, err = s.beside(dir, base); err != nil {
+			return err
+		}
 	}
 	if err := s.spool.fs.Rename(s.Path(), filepath.Join(dir, base)); err != nil {
 		return fmt.Errorf("renaming segment %s to %s: %w", s.Path(), base, err)
 	}
 	s.name, s.base, s.dir = n, base, dir
 	return nil
+}
+
+// beside is a name for the segment's file in dir that replaces no other file
+// there. There is one only if files were copied by hand, or a loss of power left
+// a file that was moved under both its names.
+func (s *Segment) beside(dir, base string) (string, error) {
+	entries, err := s.spool.fs.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	taken := func(entry os.DirEntry) bool { return entry.Name() == base }
+	for filepath.Join(dir, base) != s.Path() && slices.ContainsFunc(entries, taken) {
+		base = "again-" + base
+	}
+	return base, nil
 }

@@ -77,6 +77,7 @@ type Spool struct {
 	// unsynced means that a segment was given up after a failed write, and that
 	// its new name may still be forgotten.
 	unsynced bool
+	moved    bool       // into quarantine/, and the new name may be forgotten
 	pending  []*Segment // to be shipped, oldest first
 	used     int64      // bytes of segments, quarantine and side files
 	aside    int64      // segments put into quarantine since the start
@@ -93,6 +94,7 @@ type writing struct {
 	header Header
 	seed   seed
 	good   int64
+	behind int64 // bytes of the file that are not, after failing to cut them off
 	frames int
 	digest hash.Hash
 	began  time.Time // carries the monotonic clock: the wall clock may jump
@@ -139,7 +141,8 @@ func (s *Spool) create(storeDir string) error {
 			return fmt.Errorf("creating the spool's folder: %w", err)
 		}
 	}
-	err := errors.Join(s.fs.SyncDir(s.dir), s.fs.SyncDir(storeDir))
+	s.moved = true // perhaps, by a process that was killed
+	err := errors.Join(s.syncNames(), s.fs.SyncDir(storeDir))
 	// The folder above holds store_dir's own name. It may be one that we must not
 	// read; then store_dir was not made by us either.
 	if parent := s.fs.SyncDir(filepath.Dir(storeDir)); !errors.Is(parent, os.ErrPermission) {
@@ -211,7 +214,7 @@ func (s *Spool) admit(need int64) error {
 		}
 	}
 	if s.unsynced {
-		if err := s.fs.SyncDir(s.dir); err != nil {
+		if err := s.syncNames(); err != nil {
 			return err
 		}
 		s.unsynced = false
@@ -256,7 +259,7 @@ func (s *Spool) begin() error {
 	if err = w.write(head); err == nil {
 		if err = s.fs.Rename(path, w.path); err == nil {
 			path = w.path
-			err = s.fs.SyncDir(s.dir)
+			err = s.syncNames()
 		}
 	}
 	if err != nil {
@@ -303,6 +306,10 @@ func (s *Spool) abandon() error {
 	if err := s.current.file.Truncate(s.current.good); err != nil {
 		// The sealed name says how many bytes count, so that this is no loss.
 		s.opts.Log.Warn("cannot cut a segment back after a failed write", "segment", s.current.path, "error", err)
+		if info, err := s.current.file.Stat(); err == nil {
+			s.current.behind = max(info.Size()-s.current.good, 0)
+			s.used += s.current.behind
+		}
 	}
 	return s.seal()
 }
@@ -340,12 +347,12 @@ func (s *Spool) seal() error {
 		}
 		_ = w.file.Close()
 		s.current = nil
-		s.used -= w.good
+		s.used -= w.good + w.behind
 		return nil
 	}
 	n := w.name
 	n.size, n.state = w.good, stateSealed
-	seg := &Segment{Header: w.header, spool: s, name: n, dir: s.dir, base: n.String(), size: w.good, digest: hex.EncodeToString(w.digest.Sum(nil))}
+	seg := &Segment{Header: w.header, spool: s, name: n, dir: s.dir, base: n.String(), size: w.good, onDisk: w.good + w.behind, digest: hex.EncodeToString(w.digest.Sum(nil))}
 	if err := s.fs.Rename(w.path, seg.Path()); err != nil {
 		return fmt.Errorf("sealing segment %s: %w", w.path, err)
 	}
@@ -355,7 +362,7 @@ func (s *Spool) seal() error {
 	s.pending = append(s.pending, seg)
 	s.notify()
 	s.advance(seg.Writer, seg.Sequence, seg.digest)
-	if err := s.fs.SyncDir(s.dir); err != nil {
+	if err := s.syncNames(); err != nil {
 		return err
 	}
 	s.unsynced = false

@@ -2,61 +2,71 @@ package spool
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
+	"context"
 	"flag"
-	"fmt"
-	"hash/crc32"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"audit_s3/sink/disk"
+	"audit_s3/sink/disk/forgetful"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden segment")
 
-func TestMain(m *testing.M) {
-	if run, ok := children[os.Getenv(childEnv)]; ok {
-		run()
-		return
-	}
-	flag.Parse()
-	goleak.VerifyTestMain(m)
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// storeDir is where the spools in memory are; folderOf is that of their segments.
+const (
+	storeDir = "/store"
+	folderOf = storeDir + "/" + folder
+)
+
+// roomy has no limit that matters and seals only when told. The file system
+// takes any reserve for granted.
+func roomy(on disk.FS) Options {
+	return Options{SegmentSize: 1 << 30, Limit: 1 << 40, Frozen: `{"bucket":"audit"}`, FS: on, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
 }
 
-// roomy has no limit that matters and seals only when told.
-func roomy() Options {
-	return Options{SegmentSize: 1 << 30, Limit: 1 << 40, Frozen: `{"bucket":"audit"}`, FS: noReserve{}, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
-}
-
-// noReserve sets no room aside: tests have many spools, some of them in memory.
-type noReserve struct{ disk.OS }
-
-func (noReserve) Reserve(disk.File, int64) error { return errors.ErrUnsupported }
-
-// oldest is the segment that is shipped first, or nil.
-func oldest(s *Spool) *Segment {
-	if pending := s.Pending(); len(pending) > 0 {
-		return pending[0]
-	}
-	return nil
-}
-
-func open(t testing.TB, storeDir string, opts Options) *Spool {
+// open opens the spool of storeDir in memory, or of a real folder.
+func open(t testing.TB, opts Options, dir ...string) *Spool {
 	t.Helper()
-	s, err := Open(storeDir, opts)
+	s, err := Open(append(dir, storeDir)[0], opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.lock.Close() })
 	return s
+}
+
+// killed opens the spool that a killed process leaves.
+func killed(t testing.TB, on *forgetful.FS) *Spool {
+	t.Helper()
+	on.Restart(forgetful.KeepCache)
+	return open(t, roomy(on))
+}
+
+// afterPowerLoss opens the spool that is left of what was synced.
+func afterPowerLoss(t testing.TB, on *forgetful.FS) *Spool {
+	t.Helper()
+	on.Restart(forgetful.KeepNothing)
+	return open(t, roomy(on))
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func mustAppend(t testing.TB, s *Spool, payloads ...string) {
@@ -70,24 +80,20 @@ func mustAppend(t testing.TB, s *Spool, payloads ...string) {
 
 func mustSeal(t testing.TB, s *Spool) *Segment {
 	t.Helper()
-	if err := s.Seal(); err != nil {
-		t.Fatal(err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.pending) == 0 {
+	must(t, s.Seal())
+	pending := s.Pending()
+	if len(pending) == 0 {
 		t.Fatal("nothing was sealed")
 	}
-	return s.pending[len(s.pending)-1]
+	return pending[len(pending)-1]
 }
 
-func framesOf(t testing.TB, seg *Segment) []string {
-	t.Helper()
-	frames, err := read(seg)
-	if err != nil {
-		t.Fatal(err)
+// oldest is the segment that is shipped first, or nil.
+func oldest(s *Spool) *Segment {
+	if pending := s.Pending(); len(pending) > 0 {
+		return pending[0]
 	}
-	return frames
+	return nil
 }
 
 func read(seg *Segment) (frames []string, err error) {
@@ -95,79 +101,105 @@ func read(seg *Segment) (frames []string, err error) {
 	return frames, err
 }
 
-func digest(t testing.TB, seg *Segment) string {
+func framesOf(t testing.TB, seg *Segment) []string {
 	t.Helper()
-	d, err := seg.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
+	frames, err := read(seg)
+	must(t, err)
+	return frames
 }
 
-// segments are all that wait to be shipped, oldest first.
-func segments(s *Spool) []*Segment {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.pending)
-}
-
-// allFrames are the frames of every sealed segment in order.
-func allFrames(t testing.TB, s *Spool) (frames []string) {
+// shippable are the frames of all segments in order, as shipping reads them: one
+// that turns out damaged goes into quarantine, and what is intact in it follows.
+func shippable(t testing.TB, s *Spool) (frames []string) {
 	t.Helper()
-	for _, seg := range segments(s) {
-		frames = append(frames, framesOf(t, seg)...)
+	for _, seg := range s.Pending() {
+		if !seg.Convertible() {
+			continue
+		}
+		got, err := read(seg)
+		if isCorruption(err) && !seg.Damaged() {
+			must(t, seg.Quarantine(err, true))
+			got, err = read(seg)
+		}
+		must(t, err)
+		frames = append(frames, got...)
 	}
 	return frames
 }
 
-// crash returns a copy of the spool as a process that was killed now leaves it.
-func crash(t testing.TB, s *Spool) (storeDir string) {
+func digest(t testing.TB, seg *Segment) string {
 	t.Helper()
-	storeDir = t.TempDir()
-	if err := os.CopyFS(filepath.Join(storeDir, folder), os.DirFS(s.dir)); err != nil {
-		t.Fatal(err)
-	}
-	return storeDir
+	d, err := seg.Digest()
+	must(t, err)
+	return d
 }
 
-// files are the names in the spool's folder that match, with their bytes.
-func files(t testing.TB, storeDir, pattern string) map[string]string {
+// place makes a file system in memory whose spool holds these files, durably.
+func place(t testing.TB, content map[string]string) *forgetful.FS {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(storeDir, folder, pattern))
-	if err != nil {
-		t.Fatal(err)
+	on := forgetful.New(storeDir)
+	for base, text := range content {
+		put(t, on, base, text)
 	}
+	return on
+}
+
+// put makes or replaces a file of the spool, durably.
+func put(t testing.TB, on disk.FS, base, text string) {
+	t.Helper()
+	name := filepath.Join(folderOf, base)
+	must(t, on.MkdirAll(filepath.Dir(name), dirMode))
+	f, err := on.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_RDWR, fileMode)
+	must(t, err)
+	_, err = f.Write([]byte(text))
+	must(t, err)
+	must(t, f.Sync())
+	must(t, f.Close())
+	for _, dir := range []string{filepath.Dir(name), folderOf, storeDir} {
+		must(t, on.SyncDir(dir))
+	}
+}
+
+// files are those in the spool's folder whose names match, with their bytes.
+func files(t testing.TB, on *forgetful.FS, pattern string) map[string]string {
+	t.Helper()
 	found := map[string]string{}
-	for _, path := range paths {
-		b, err := os.ReadFile(path)
-		if err != nil {
+	for name, content := range on.Snapshot() {
+		base := strings.TrimPrefix(name, folderOf+"/")
+		if ok, err := path.Match(pattern, base); err != nil {
 			t.Fatal(err)
+		} else if ok {
+			found[base] = string(content)
 		}
-		found[filepath.Base(path)] = string(b)
 	}
 	return found
 }
 
 // only returns the one file that matches.
-func only(t testing.TB, storeDir, pattern string) (path string, content []byte) {
+func only(t testing.TB, on *forgetful.FS, pattern string) (base, content string) {
 	t.Helper()
-	found := files(t, storeDir, pattern)
+	found := files(t, on, pattern)
 	if len(found) != 1 {
-		t.Fatalf("%d files match %s in %s, want 1", len(found), pattern, storeDir)
+		t.Fatalf("%d files match %s, want 1", len(found), pattern)
 	}
-	for name, text := range found {
-		path, content = filepath.Join(storeDir, folder, filepath.Dir(pattern), name), []byte(text)
+	for base, content = range found {
 	}
-	return path, content
+	return base, content
 }
 
 // checkUsed compares the spool's idea of its size with the folder.
 func checkUsed(t testing.TB, s *Spool) {
 	t.Helper()
 	var want int64
-	for _, pattern := range []string{"*" + ".open", "*" + ".sealed", quarantineDir + "/*"} {
-		for _, text := range files(t, filepath.Dir(s.dir), pattern) {
-			want += int64(len(text))
+	for _, dir := range []string{s.dir, filepath.Join(s.dir, quarantineDir)} {
+		entries, err := s.fs.ReadDir(dir)
+		must(t, err)
+		for _, entry := range entries {
+			info, err := entry.Info()
+			must(t, err)
+			if n, _ := parseName(entry.Name()); dir != s.dir || n.state == stateOpen || n.state == stateSealed {
+				want += info.Size()
+			}
 		}
 	}
 	if got := s.Stats().Bytes; got != want {
@@ -175,61 +207,126 @@ func checkUsed(t testing.TB, s *Spool) {
 	}
 }
 
-// place makes a store_dir whose spool holds one file. It is in memory where that
-// is possible: some tests open a spool for every byte, and a disk takes its time
-// for each fsync.
-func place(t testing.TB, name string, content []byte) (storeDir string) {
-	t.Helper()
-	storeDir, err := os.MkdirTemp("/dev/shm", "audit_s3-test-")
+// said is a log that remembers what was said.
+type said struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+	text  slog.Handler
+}
+
+func newLog() *said {
+	s := &said{}
+	s.text = slog.NewTextHandler(&s.lines, nil)
+	return s
+}
+
+func (s *said) Enabled(context.Context, slog.Level) bool { return true }
+func (s *said) WithAttrs([]slog.Attr) slog.Handler       { return s }
+func (s *said) WithGroup(string) slog.Handler            { return s }
+func (s *said) Handle(ctx context.Context, r slog.Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Handle(ctx, r)
+}
+
+// has tells whether one line holds all the words.
+func (s *said) has(words ...string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(strings.Split(s.lines.String(), "\n"), func(line string) bool {
+		return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
+	})
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines.String()
+}
+
+// rotten is a file system on which one range of one file cannot be read, as on a
+// disk with bad sectors: a read gets what lies before the range, then an error.
+type rotten struct {
+	disk.FS
+	base     string // how the file's name begins
+	from, to int64
+}
+
+type rottenFile struct {
+	disk.File
+	from, to int64
+}
+
+func (r *rotten) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := r.FS.OpenFile(name, flag, perm)
+	if err != nil || !strings.HasPrefix(filepath.Base(name), r.base) {
+		return f, err
+	}
+	return &rottenFile{f, r.from, r.to}, nil
+}
+
+func (f *rottenFile) ReadAt(p []byte, at int64) (int, error) {
+	end := at + int64(len(p))
+	if at >= f.to || end <= f.from {
+		return f.File.ReadAt(p, at)
+	}
+	n := 0
+	if at < f.from {
+		n, _ = f.File.ReadAt(p[:f.from-at], at)
+	}
+	return n, &fs.PathError{Op: "read", Path: f.Name(), Err: errBadSector}
+}
+
+func (f *rottenFile) Read(p []byte) (int, error) {
+	at, err := f.Seek(0, 1)
 	if err != nil {
-		storeDir = t.TempDir()
+		return 0, err
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(storeDir) })
-	dir := filepath.Join(storeDir, folder)
-	if err := errors.Join(os.Mkdir(dir, dirMode), os.WriteFile(filepath.Join(dir, name), content, fileMode)); err != nil {
-		t.Fatal(err)
+	n, err := f.ReadAt(p, at)
+	_, _ = f.Seek(at+int64(n), 0)
+	if n > 0 {
+		err = nil
 	}
-	return storeDir
+	return n, err
 }
 
-func openName(sequence int) string {
-	return fmt.Sprintf("%016d-%s%s", sequence, strings.Repeat("ab", 16), ".open")
+// chain is a writer's segments, in the order in which they were sealed.
+type chain struct {
+	t        *testing.T
+	writer   string
+	sequence uint64
+	digest   string
 }
 
-func sealedName(sequence, size int) string {
-	return fmt.Sprintf("%016d-%s-%d%s", sequence, strings.Repeat("ab", 16), size, ".sealed")
+// link requires that seg is the next of the chain.
+func (c *chain) link(seg *Segment) {
+	c.t.Helper()
+	if c.writer == "" {
+		c.writer = seg.Writer
+	}
+	if seg.Writer != c.writer || seg.Sequence != c.sequence+1 || seg.Previous != c.digest {
+		c.t.Fatalf("after %d %.8s of %.8s comes %d of %.8s, which names %.8s as the one before", c.sequence, c.digest, c.writer, seg.Sequence, seg.Writer, seg.Previous)
+	}
+	c.sequence, c.digest = seg.Sequence, digest(c.t, seg)
 }
 
-// decoded is a segment as FORMAT.md says, read without the code under test.
-type decoded struct {
-	header string // JSON
-	frames []string
-	ends   []int // where each frame ends
-	start  int   // where the first begins
-	whole  bool  // nothing is left over
-}
+func (s *said) slog() *slog.Logger { return slog.New(s) }
 
-// decode follows FORMAT.md and stops at the first byte that does not.
-func decode(b []byte) (d decoded) {
-	u32 := func(at int) int { return int(binary.LittleEndian.Uint32(b[at:])) }
-	sum := func(b []byte) int { return int(crc32.Checksum(b, crc32.MakeTable(0x82f63b78))) }
-	if len(b) < 20 || !bytes.HasPrefix(b, []byte("AUDITS3S")) || u32(8) != 1 {
-		return d
+// counted is how much was said; quicker than what.
+type counted struct{ warnings, errors int }
+
+type counter struct{ *counted }
+
+func (c *counted) slog() *slog.Logger { return slog.New(counter{c}) }
+
+func (counter) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (c counter) WithAttrs([]slog.Attr) slog.Handler             { return c }
+func (c counter) WithGroup(string) slog.Handler                  { return c }
+func (c counter) Handle(_ context.Context, r slog.Record) error {
+	if r.Level == slog.LevelWarn {
+		c.warnings++
+	} else {
+		c.errors++
 	}
-	at := 20 + u32(12)
-	if u32(12) > 1<<20 || at > len(b) || u32(16) != sum(slices.Concat(b[8:16], b[20:at])) {
-		return d
-	}
-	d.header, d.start = string(b[20:at]), at
-	for len(b)-at >= 12 {
-		length := u32(at)
-		end := at + 12 + length
-		if u32(at+4) != sum(b[at:at+4]) || length == 0 || length > 1<<30 || end > len(b) || u32(at+8) != sum(b[at+12:end]) {
-			return d
-		}
-		d.frames, d.ends = append(d.frames, string(b[at+12:end])), append(d.ends, end)
-		at = end
-	}
-	d.whole = at == len(b)
-	return d
+	return nil
 }

@@ -73,7 +73,7 @@ func (s *Spool) loadState(entries []os.DirEntry) error {
 			return fmt.Errorf("creating the writer's file: %w", err)
 		}
 		s.saved = s.state
-		return errors.Join(f.Close(), s.fs.SyncDir(s.dir))
+		return errors.Join(f.Close(), s.syncNames())
 	case 1:
 		state, ok := parseWriterState(names[0])
 		if !ok {
@@ -104,7 +104,7 @@ func (s *Spool) saveState() error {
 	if !s.unsaved {
 		return nil
 	}
-	if err := s.fs.SyncDir(s.dir); err != nil {
+	if err := s.syncNames(); err != nil {
 		return fmt.Errorf("saving the writer's state: %w", err)
 	}
 	s.unsaved = false
