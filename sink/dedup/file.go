@@ -66,25 +66,28 @@ func nameOf(segment uint64, at time.Duration) string {
 	return fmt.Sprintf("%016d-%d%s", segment, at.Milliseconds(), suffix)
 }
 
+// parseName reads such a name, and none of another form: a file written again
+// must replace the one that is there.
 func parseName(base string) (segment uint64, at time.Duration, ok bool) {
 	left, right, found := strings.Cut(strings.TrimSuffix(base, suffix), "-")
 	segment, err := strconv.ParseUint(left, 10, 64)
 	ms, err2 := strconv.ParseInt(right, 10, 64)
-	const longest = 1 << 50 // milliseconds; beyond it a Duration overflows
-	if !found || !strings.HasSuffix(base, suffix) || err != nil || err2 != nil || ms < 0 || ms > longest/1000 {
+	const longest = 1 << 50 / 1000 // milliseconds, some 35 years; far beyond, a Duration overflows
+	if !found || err != nil || err2 != nil || ms < 0 || ms > longest {
 		return 0, 0, false
 	}
-	return segment, time.Duration(ms) * time.Millisecond, true
+	at = time.Duration(ms) * time.Millisecond
+	return segment, at, nameOf(segment, at) == base
 }
 
 // write makes one file: complete under another name first, so that a crash never
-// leaves half of one.
-func (w *Window) write(segment uint64, at time.Duration, digests []Digest) (path string, size int64, err error) {
-	path = filepath.Join(w.dir, nameOf(segment, at))
+// leaves half of one. The size is above 0 once the file has its own name, though
+// that may not be durable.
+func (w *Window) write(path string, digests []Digest) (size int64, err error) {
 	b := encode(digests)
 	f, err := w.opts.FS.OpenFile(path+half, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
-		return "", 0, err
+		return 0, err
 	}
 	_, err = f.Write(b)
 	if err == nil {
@@ -94,61 +97,92 @@ func (w *Window) write(segment uint64, at time.Duration, digests []Digest) (path
 		err = w.opts.FS.Rename(path+half, path)
 	}
 	if err != nil {
-		return "", 0, errors.Join(err, w.opts.FS.Remove(path+half))
+		return 0, errors.Join(err, w.opts.FS.Remove(path+half))
 	}
-	return path, int64(len(b)), w.opts.FS.SyncDir(w.dir)
+	return int64(len(b)), w.opts.FS.SyncDir(w.dir)
 }
 
-// load reads what a former process saved. The clock goes on from the latest file.
+// load reads what a former process saved, one file at a time, since a backlog may
+// have more of them than there is room for. The clock goes on from the latest.
 func (w *Window) load() error {
+	if err := w.list(); err != nil {
+		return err
+	}
+	slices.SortFunc(w.kept, func(a, b *generation) int { return cmp.Compare(b.segment, a.segment) })
+	for _, g := range w.kept { // the newest first: of two that hold a digest, it is the later one's
+		digests, err := w.read(g.file)
+		if err != nil {
+			w.opts.Log.Warn("digests of records cannot be read; a repetition of those would be stored twice, unless their segment is still in the spool", "file", g.file, "error", err)
+			continue
+		}
+		g.saved = true
+		if w.base-g.at < w.opts.Span {
+			w.recall(g, digests)
+		}
+	}
+	slices.Reverse(w.kept)
+	return nil
+}
+
+// list makes a generation of each file, without its digests.
+func (w *Window) list() error {
 	entries, err := w.opts.FS.ReadDir(w.dir)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
 		path := filepath.Join(w.dir, entry.Name())
-		if strings.HasSuffix(entry.Name(), half) {
+		switch {
+		case entry.IsDir():
+			continue
+		case strings.HasSuffix(entry.Name(), suffix+half):
 			if err := w.opts.FS.Remove(path); err != nil {
 				return err
 			}
 			continue
+		case !strings.HasSuffix(entry.Name(), suffix):
+			continue
 		}
 		segment, at, ok := parseName(entry.Name())
-		if !ok {
+		if !ok || w.by[segment] != nil {
+			w.opts.Log.Warn("a file among the digests of records has a name that was not given to it; it is left alone", "file", path)
 			continue
 		}
-		w.base = max(w.base, at)
-		digests, size, err := w.read(path)
+		info, err := entry.Info()
 		if err != nil {
-			// Without a generation the segment, if it is there, is read again.
-			w.opts.Log.Warn("digests of records cannot be read; a repetition of those would be stored twice", "file", path, "error", err)
-			continue
+			return err
 		}
 		g := w.generation(segment)
-		g.digests, g.sealed, g.at, g.file, g.bytes = digests, true, at, path, size
-		w.bytes += size
-	}
-	slices.SortFunc(w.kept, func(a, b *generation) int { return cmp.Compare(a.segment, b.segment) })
-	for _, g := range w.kept {
-		digests := g.digests
-		g.digests = nil
-		if w.base-g.at < w.opts.Span {
-			w.remember(g, digests)
-		}
+		g.sealed, g.at, g.file, g.bytes = true, at, path, info.Size()
+		w.bytes += g.bytes
+		w.base = max(w.base, at)
 	}
 	return nil
 }
 
-func (w *Window) read(path string) ([]Digest, int64, error) {
+// recall is remember for a generation older than those that are remembered: if
+// there is no room, its own oldest are left out.
+func (w *Window) recall(g *generation, digests []Digest) {
+	digests = slices.DeleteFunc(digests, func(d Digest) bool { _, known := w.seen[d]; return known })
+	if over := len(w.seen) + len(digests) - w.opts.Entries; over > 0 {
+		w.sayFull()
+		digests = append([]Digest(nil), digests[over:]...) // the long array must go
+	}
+	for _, d := range digests {
+		w.seen[d] = g.segment
+	}
+	g.digests = digests
+}
+
+func (w *Window) read(path string) ([]Digest, error) {
 	f, err := w.opts.FS.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, headLen+tailLen+MaxEntries*4*DigestSize))
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	digests, err := decode(b)
-	return digests, int64(len(b)), err
+	return decode(b)
 }

@@ -15,7 +15,9 @@ package dedup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -28,8 +30,9 @@ type Digest = [DigestSize]byte
 // DigestSize is the length of a Digest in bytes.
 const DigestSize = 16
 
-// MaxEntries bounds a window's memory: with so many entries it holds about 30 MB
-// (BenchmarkWindowMemory). Beyond them the oldest are forgotten before their time.
+// MaxEntries bounds a window's memory: with so many entries it holds about 37 MB,
+// and 47 MB once it has gone on forgetting the oldest before their time to make
+// room for more (BenchmarkWindowMemory).
 const MaxEntries = 500_000
 
 // Options of a Window.
@@ -46,9 +49,12 @@ type Window struct {
 	opts Options
 	dir  string
 
+	saving sync.Mutex // held while files are written or deleted; taken before mu
+
 	mu    sync.Mutex
-	seen  map[Digest]struct{}
-	kept  []*generation // oldest first
+	seen  map[Digest]uint64 // to the last segment that holds it
+	kept  []*generation     // oldest first
+	first int               // none before it has digests
 	by    map[uint64]*generation
 	base  time.Duration // what the clock was when the window was opened
 	began time.Time     // carries the monotonic clock
@@ -62,18 +68,28 @@ type generation struct {
 	digests []Digest      // those not forgotten for want of room
 	sealed  bool          // no more digests come
 	at      time.Duration // on the window's clock, when that was
-	file    string        // "" until it is saved
+	saved   bool
+	file    string // "" if there is none; without saved, one that cannot be relied on
 	bytes   int64
 }
 
 // Open reads the files in dir, which is created if need be. What cannot be read
 // is said and left out: the price is a repetition that goes unnoticed.
 func Open(dir string, opts Options) (*Window, error) {
-	w := &Window{opts: opts, dir: dir, seen: map[Digest]struct{}{}, by: map[uint64]*generation{}, began: time.Now()}
+	w := &Window{opts: opts, dir: dir, seen: map[Digest]uint64{}, by: map[uint64]*generation{}, began: time.Now()}
 	if err := opts.FS.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("creating the folder of digests: %w", err)
 	}
-	if err := w.load(); err != nil {
+	// What a killed process left may be in names that a power loss would still
+	// forget. Whoever is told that digests are saved deletes their segment.
+	err := opts.FS.SyncDir(filepath.Dir(dir))
+	if err == nil {
+		err = w.load()
+	}
+	if err == nil {
+		err = opts.FS.SyncDir(dir)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("reading the digests of records in %s: %w", dir, err)
 	}
 	return w, nil
@@ -100,28 +116,49 @@ func (w *Window) Add(segment uint64, digests []Digest) {
 // remember adds digests to a generation. Without room the oldest of all go.
 func (w *Window) remember(g *generation, digests []Digest) {
 	for _, d := range digests {
-		if _, ok := w.seen[d]; ok {
+		holder, known := w.seen[d]
+		if known && holder >= g.segment {
 			continue
 		}
-		if len(w.seen) >= w.opts.Entries {
+		if !known && len(w.seen) >= w.opts.Entries {
 			w.evict()
 		}
-		w.seen[d] = struct{}{}
+		if len(g.digests) == 0 {
+			w.first = 0
+		}
+		w.seen[d] = g.segment
 		g.digests = append(g.digests, d)
 	}
 }
 
 func (w *Window) evict() {
+	w.sayFull()
+	for ; w.first < len(w.kept); w.first++ {
+		g := w.kept[w.first]
+		for len(g.digests) > 0 {
+			d := g.digests[0]
+			g.digests = g.digests[1:]
+			if w.forget(d, g) {
+				return
+			}
+		}
+	}
+}
+
+// forget takes a digest out, unless a later segment holds it too.
+func (w *Window) forget(d Digest, g *generation) bool {
+	holder, known := w.seen[d]
+	if !known || holder != g.segment {
+		return false
+	}
+	delete(w.seen, d)
+	return true
+}
+
+func (w *Window) sayFull() {
 	if !w.full {
 		w.full = true
 		w.opts.Log.Warn("so many records come that the oldest are forgotten before dedup_window is over: a repetition of those would be stored twice", "records", w.opts.Entries)
-	}
-	for _, g := range w.kept {
-		if len(g.digests) > 0 {
-			delete(w.seen, g.digests[0])
-			g.digests = g.digests[1:]
-			return
-		}
 	}
 }
 
@@ -141,32 +178,37 @@ func (w *Window) Saved(segment uint64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	g := w.by[segment]
-	return g != nil && g.file != ""
+	return g != nil && g.saved
 }
 
 // Save makes the digests of a sealed segment durable. Before it has succeeded
 // the segment must not be deleted.
 func (w *Window) Save(segment uint64) error {
+	w.saving.Lock()
+	defer w.saving.Unlock()
 	w.mu.Lock()
 	g := w.generation(segment)
 	if !g.sealed {
 		g.sealed, g.at = true, w.clock()
 	}
-	saved, digests, at := g.file != "", g.digests, g.at
+	saved, digests, path := g.saved, g.digests, filepath.Join(w.dir, nameOf(segment, g.at))
 	w.mu.Unlock()
 	if saved {
 		return nil
 	}
-	// No digest is added to a sealed one any more: written without the lock, so
-	// that no flush waits for it.
-	file, bytes, err := w.write(segment, at, digests)
+	// No digest is added to a sealed one any more: written without mu, so that no
+	// flush waits for it.
+	size, err := w.write(path, digests)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if size > 0 {
+		w.bytes += size - g.bytes
+		g.file, g.bytes = path, size
+	}
 	if err != nil {
 		return fmt.Errorf("saving the digests of records of segment %d: %w", segment, err)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	g.file, g.bytes = file, bytes
-	w.bytes += bytes
+	g.saved = true
 	return nil
 }
 
@@ -174,6 +216,8 @@ func (w *Window) Save(segment uint64) error {
 // the segment is still there: without the file it would be read again at the
 // next start, and its digests would be new.
 func (w *Window) Expire(pending func(segment uint64) bool) error {
+	w.saving.Lock()
+	defer w.saving.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.clock()
@@ -185,7 +229,7 @@ func (w *Window) Expire(pending func(segment uint64) bool) error {
 			continue
 		}
 		for _, d := range g.digests {
-			delete(w.seen, d)
+			w.forget(d, g)
 		}
 		g.digests = nil
 		if pending(g.segment) {
@@ -198,7 +242,7 @@ func (w *Window) Expire(pending func(segment uint64) bool) error {
 		}
 	}
 	clear(w.kept[len(kept):])
-	w.kept = kept
+	w.kept, w.first = kept, 0
 	return errors.Join(errs...)
 }
 
@@ -206,7 +250,7 @@ func (w *Window) remove(g *generation) error {
 	if g.file == "" {
 		return nil
 	}
-	if err := w.opts.FS.Remove(g.file); err != nil {
+	if err := w.opts.FS.Remove(g.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("deleting digests of records whose time is over: %w", err)
 	}
 	w.bytes -= g.bytes
