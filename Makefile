@@ -7,7 +7,7 @@ PLUGIN  := $(BUILD)/out_audit_s3.so
 
 export CGO_ENABLED = 1
 
-.PHONY: help build test-tools test test-policy demo lint generate fuzz clean
+.PHONY: help build test-tools test test-policy crash demo lint generate fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test: build test-tools ## unit tests with the race detector, fuzz seeds, end to 
 POLICY_CASES ?= 1000000
 test-policy: ## hold a million decisions against the API server's own (some minutes)
 	@$(GO) test ./convert -run TestDifferentialPolicy -policy-cases $(POLICY_CASES) -timeout 60m -v
+
+KILLS ?= 200
+crash: build test-tools ## kill the host KILLS times in each of four ways of running it, and count what reached S3 (ten minutes)
+	@cd test && $(GO) test ./crash -v -count=1 -timeout 60m -kills $(KILLS)
 
 demo: build test-tools ## from a POST to a SQL answer on this machine, in under a minute once built
 	@cd test && $(GO) run ./cmd/demo

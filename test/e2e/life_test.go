@@ -16,7 +16,9 @@ import (
 func TestOutageAndKillLoseAndDoubleNothing(t *testing.T) {
 	s := newSetup(t)
 	s.s3.Stop()
-	s.run(s.section("prod"))
+	if err := s.start(rig.HostOptions{Outputs: []rig.Section{s.section("prod")}, AfterFlush: true}); err != nil {
+		t.Fatal(err)
+	}
 	events := 0
 	for i := range 5 {
 		for j := range 20 {
@@ -46,6 +48,72 @@ func TestOutageAndKillLoseAndDoubleNothing(t *testing.T) {
 	}
 	if left := s.spooled("prod"); len(left) > 0 {
 		t.Errorf("the spool still holds %v", left)
+	}
+}
+
+// TestRepeatedPostsAreStoredOnce, also over a restart: what the API server does
+// when an answer was lost.
+func TestRepeatedPostsAreStoredOnce(t *testing.T) {
+	s := newSetup(t)
+	body := list(simple("a", nil), simple("b", nil))
+	s.run(s.section("prod"))
+	s.post("audit", body)
+	s.post("audit", body)
+	s.waitRows(2, "true")
+	s.stop()
+	s.run(s.section("prod"))
+	s.post("audit", body)
+	s.post("audit", list(simple("c", nil)))
+	s.waitRows(1, "auditid = 'c'")
+	s.waitLog("events that came before were not stored again source=audit duplicates=2")
+	s.stop()
+	s.waitRows(3, "true")
+}
+
+// TestDamagedSegmentIsArchivedAsFarAsItIsIntact: a byte of the spool goes bad while
+// S3 is away.
+func TestDamagedSegmentIsArchivedAsFarAsItIsIntact(t *testing.T) {
+	s := newSetup(t)
+	s.s3.Stop()
+	s.run(s.section("prod").Set("shutdown_timeout", "0").Set("upload_timeout", "1h"))
+	for i := range 3 {
+		s.post("audit", list(simple(fmt.Sprint("event-", i), nil)))
+		s.waitLog(fmt.Sprint("accepted=", i+1)) // a chunk, and a frame, of its own
+	}
+	s.stop()
+	segment := filepath.Join(s.dir, "store-prod", "audit_s3", s.spooled("prod")[0])
+	content, err := os.ReadFile(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[bytes.Index(content, []byte("event-1"))] ^= 1
+	if err := os.WriteFile(segment, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.s3.Start(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.run(s.section("prod"))
+	s.waitLog("a segment was moved aside")
+	s.waitRows(2, "auditid IN ('event-0', 'event-2')")
+	s.stop()
+	s.waitRows(2, "true")
+	objects, err := s.s3.Objects(bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw []string
+	for _, o := range objects {
+		if strings.HasPrefix(o.Key, "k8s-audit/_quarantine/cluster=prod/") {
+			raw = append(raw, o.Key)
+			if _, stored := s.get(o.Key); !bytes.Equal(stored, content) {
+				t.Errorf("%s is not the segment's file", o.Key)
+			}
+		}
+	}
+	kept, err := filepath.Glob(filepath.Join(s.dir, "store-prod", "audit_s3", "quarantine", "*.kept"))
+	if err != nil || len(raw) != 1 || len(kept) != 1 {
+		t.Errorf("stored %v, kept %v", raw, kept)
 	}
 }
 

@@ -26,6 +26,8 @@ type Host interface {
 	Stop(ctx context.Context) error
 	// Kill ends it at once.
 	Kill()
+	// Running tells whether it has not ended.
+	Running() bool
 	// Log is what it has written so far.
 	Log() string
 }
@@ -34,10 +36,23 @@ type Host interface {
 type HostOptions struct {
 	Dir     string // for its configuration and its own buffers
 	Outputs []Section
+	// AfterFlush makes the stand-in acknowledge a POST when every section has
+	// answered FLB_OK. It has no buffer that outlives it, as Fluent Bit has, so
+	// that a test which kills it can rely on nothing else.
+	AfterFlush bool
+	// Grace is how long an end may take until all chunks are flushed; 0: 10 s.
+	Grace time.Duration
 	// Inputs are further [INPUT] sections and ParsersFile their parsers, for a
 	// real Fluent Bit only.
 	Inputs      string
 	ParsersFile string
+}
+
+func (o HostOptions) graceSeconds() int {
+	if o.Grace == 0 {
+		return 10
+	}
+	return int(o.Grace.Seconds())
 }
 
 // environment gives the plugin credentials for the S3 server, and keeps it from
@@ -105,7 +120,7 @@ func newFluentBit(path string, opts HostOptions) (Host, error) {
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `[SERVICE]
     flush                  0.2
-    grace                  10
+    grace                  %d
     log_level              info
     scheduler.base         1
     scheduler.cap          2
@@ -117,7 +132,7 @@ func newFluentBit(path string, opts HostOptions) (Host, error) {
     port                   %d
     buffer_max_size        96M
     storage.type           filesystem
-%s`, filepath.Join(opts.Dir, "chunks"), parsers, port, opts.Inputs)
+%s`, opts.graceSeconds(), filepath.Join(opts.Dir, "chunks"), parsers, port, opts.Inputs)
 	for _, section := range opts.Outputs {
 		section.write(&conf)
 	}
@@ -180,6 +195,8 @@ func (f *fluentBit) Kill() {
 		f.process.kill()
 	}
 }
+
+func (f *fluentBit) Running() bool { return f.process.running() }
 
 func (f *fluentBit) Log() string {
 	if f.process == nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +28,15 @@ type standIn struct {
 	stdin   io.WriteCloser
 
 	mu       sync.Mutex // one frame at a time
-	accepted chan string
+	frames   int        // written since the start
+	accepted chan *acceptance
+}
+
+// acceptance is a frame that the host has read.
+type acceptance struct {
+	number  string        // of the frame, from 1
+	flushed chan struct{} // one for each section that has answered FLB_OK
+	ended   chan struct{} // closed with the host's output
 }
 
 func newStandIn(opts HostOptions) (Host, error) {
@@ -56,7 +65,7 @@ func (s *standIn) Start(ctx context.Context) error {
 	if err := os.WriteFile(path, []byte(conf.String()), 0o644); err != nil {
 		return err
 	}
-	cmd := exec.Command(program, "-e", plugin, "-c", path, "-g", "10")
+	cmd := exec.Command(program, "-e", plugin, "-c", path, "-g", strconv.Itoa(s.opts.graceSeconds()))
 	cmd.Env = append(os.Environ(), environment...)
 	if s.stdin, err = cmd.StdinPipe(); err != nil {
 		return err
@@ -67,7 +76,8 @@ func (s *standIn) Start(ctx context.Context) error {
 		return err
 	}
 	lines := make(chan string)
-	s.accepted = make(chan string, 1024)
+	accepted := make(chan *acceptance, 1024)
+	s.accepted, s.frames = accepted, 0
 	go func() {
 		<-s.process.exited
 		_ = writer.Close()
@@ -80,7 +90,7 @@ func (s *standIn) Start(ctx context.Context) error {
 		}
 	}()
 	ready := make(chan struct{})
-	go s.follow(lines, ready)
+	go s.follow(lines, ready, accepted)
 	select {
 	case <-ready:
 		return nil
@@ -92,18 +102,31 @@ func (s *standIn) Start(ctx context.Context) error {
 }
 
 // follow reads what the host reports; it must be drained, or the host waits.
-func (s *standIn) follow(lines <-chan string, ready chan<- struct{}) {
+func (s *standIn) follow(lines <-chan string, ready chan<- struct{}, accepted chan<- *acceptance) {
+	ended := make(chan struct{})
+	defer close(ended)
+	defer close(accepted)
+	waiting := map[string]*acceptance{} // by the frame's number
 	for line := range lines {
-		switch {
-		case line == "ready":
+		words := append(strings.Fields(line), "", "", "", "")
+		switch number := words[1]; words[0] {
+		case "ready":
 			close(ready)
-		case strings.HasPrefix(line, "accepted "):
-			s.accepted <- line
-		case strings.HasPrefix(line, "dropped "), strings.HasPrefix(line, "unmatched "):
+		case "accepted":
+			a := &acceptance{number, make(chan struct{}, len(s.opts.Outputs)), ended}
+			waiting[number] = a
+			accepted <- a
+		case "flush":
+			if a := waiting[number]; a != nil && words[3] == "OK" {
+				a.flushed <- struct{}{}
+				if len(a.flushed) == cap(a.flushed) {
+					delete(waiting, number)
+				}
+			}
+		case "dropped", "unmatched":
 			fmt.Fprintln(s.process.output, "flbhost:", line)
 		}
 	}
-	close(s.accepted)
 }
 
 func (s *standIn) Post(ctx context.Context, tag string, body []byte) error {
@@ -116,22 +139,47 @@ func (s *standIn) Post(ctx context.Context, tag string, body []byte) error {
 
 // feed hands over raw bytes as a chunk.
 func (s *standIn) feed(ctx context.Context, tag string, chunk []byte) error {
+	a, err := s.write(ctx, tag, chunk)
+	if err != nil || !s.opts.AfterFlush {
+		return err
+	}
+	for range s.opts.Outputs {
+		select {
+		case <-a.flushed:
+		case <-a.ended:
+			return errEnded
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+var errEnded = errors.New("flbhost has ended")
+
+// write hands over a frame and waits until the host has read it.
+func (s *standIn) write(ctx context.Context, tag string, chunk []byte) (*acceptance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	head := binary.LittleEndian.AppendUint32(nil, uint32(len(tag)))
 	head = append(head, tag...)
 	head = binary.LittleEndian.AppendUint64(head, uint64(len(chunk)))
 	if _, err := s.stdin.Write(append(head, chunk...)); err != nil {
-		return err
+		return nil, err
 	}
-	select {
-	case _, ok := <-s.accepted:
-		if !ok {
-			return errors.New("flbhost has ended")
+	s.frames++
+	for {
+		select {
+		case a, ok := <-s.accepted:
+			if !ok {
+				return nil, errEnded
+			}
+			if a.number == strconv.Itoa(s.frames) { // not one that nobody waited for
+				return a, nil
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
@@ -155,6 +203,8 @@ func (s *standIn) Kill() {
 		s.process.kill()
 	}
 }
+
+func (s *standIn) Running() bool { return s.process.running() }
 
 func (s *standIn) Log() string {
 	if s.process == nil {
