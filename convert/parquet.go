@@ -24,7 +24,9 @@ const (
 	pageSize = 1 << 20
 	// rowGroupSize is the compressed size at which a row group is closed; until
 	// then its pages stay in memory.
-	rowGroupSize = 48 << 20
+	rowGroupSize = 32 << 20
+	// allRowGroups bounds those of all days of a segment together.
+	allRowGroups = 48 << 20
 	// sliceSize is how many bytes of events are handed to parquet-go at once:
 	// 256 rows of 2 MB in one Write took 310 MiB.
 	sliceSize = 4 << 20
@@ -42,11 +44,15 @@ type parquetWriter struct {
 	bytes   int // of the events in pending
 }
 
-func newParquetWriter(file File, version string) *parquetWriter {
+// newCodec makes what compresses pages. It keeps some 10 MB for an encoder, which
+// all writers of a segment share.
+func newCodec() *zstd.Codec { return &zstd.Codec{Level: zstd.SpeedDefault} }
+
+func newParquetWriter(file File, version string, codec *zstd.Codec) *parquetWriter {
 	options := []parquet.WriterOption{
 		schema(),
 		parquet.CreatedBy("audit_s3", version, ""),
-		parquet.Compression(&zstd.Codec{Level: zstd.SpeedDefault}),
+		parquet.Compression(codec),
 		parquet.DataPageVersion(1),
 		parquet.PageBufferSize(pageSize),
 		// Bounds stand in the column index; in the page heads they would stand
@@ -97,9 +103,16 @@ func (p *parquetWriter) flush() error {
 		return fmt.Errorf("writing rows: %w", err)
 	}
 	p.pending, p.bytes = p.pending[:0], 0
-	if p.w.Size()-p.flushed < rowGroupSize {
+	if p.open() < rowGroupSize {
 		return nil
 	}
+	return p.closeRowGroup()
+}
+
+// open is how many bytes of the row group being written are in memory.
+func (p *parquetWriter) open() int64 { return p.w.Size() - p.flushed }
+
+func (p *parquetWriter) closeRowGroup() error {
 	if err := guard(p.w.Flush); err != nil {
 		return fmt.Errorf("closing a row group: %w", err)
 	}

@@ -1058,7 +1058,7 @@ func TestPanicsOfTheWriterAreErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newParquetWriter(file, "test")
+	p := newParquetWriter(file, "test", newCodec())
 	p.w = nil // the next call panics
 	if err := p.add(&Event{}, &Frame{}, ""); err != nil {
 		t.Fatal(err)

@@ -19,8 +19,9 @@ import (
 // Policy decides the level of events. k8s.io/apiserver's own evaluator does the
 // matching; a second matcher of ours would drift from it.
 type Policy struct {
-	digest string
-	rules  []policyRule
+	document []byte
+	digest   string
+	rules    []policyRule
 }
 
 // policyRule evaluates one rule of a policy alone, since upstream's evaluator
@@ -58,6 +59,14 @@ func (p *Policy) Digest() string {
 		return ""
 	}
 	return p.digest
+}
+
+// Document is the policy file's bytes; nil without a policy.
+func (p *Policy) Document() []byte {
+	if p == nil {
+		return nil
+	}
+	return p.document
 }
 
 // Rules is the number of rules.

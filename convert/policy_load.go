@@ -51,7 +51,9 @@ func LoadPolicy(file string, data []byte) (*Policy, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	sum := sha256.Sum256(data)
-	return newPolicy(p, hex.EncodeToString(sum[:])), nil
+	result := newPolicy(p, hex.EncodeToString(sum[:]))
+	result.document = bytes.Clone(data)
+	return result, nil
 }
 
 // oneDocument parses data as a single YAML document.

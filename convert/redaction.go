@@ -19,11 +19,12 @@ import (
 // Redaction says what is removed from events after their level has been applied.
 // A nil Redaction removes nothing. It does not change once it is loaded.
 type Redaction struct {
-	mode   string
-	digest string
-	strict bool
-	key    *macKey
-	file   redactionFile
+	mode     string
+	document []byte
+	digest   string
+	strict   bool
+	key      *macKey
+	file     redactionFile
 
 	programs sync.Map // resourceKey → *program
 	kept     atomic.Int64
@@ -99,7 +100,7 @@ func LoadRedaction(mode, file string, data, hmacKey []byte) (*Redaction, error) 
 			data []byte
 		}{file, data})
 	}
-	h := sha256.New()
+	var document bytes.Buffer
 	var problems []error
 	for _, source := range sources {
 		f, err := parseRedaction(source.name, source.data)
@@ -107,8 +108,7 @@ func LoadRedaction(mode, file string, data, hmacKey []byte) (*Redaction, error) 
 			problems = append(problems, err)
 			continue
 		}
-		h.Write(source.data)
-		h.Write([]byte{0})
+		fmt.Fprintf(&document, "---\n%s\n", bytes.TrimRight(source.data, "\n"))
 		r.file.SecretResources = append(r.file.SecretResources, f.SecretResources...)
 		r.file.KeepUserExtra = append(r.file.KeepUserExtra, f.KeepUserExtra...)
 		r.file.KeepAnnotations = append(r.file.KeepAnnotations, f.KeepAnnotations...)
@@ -130,7 +130,9 @@ func LoadRedaction(mode, file string, data, hmacKey []byte) (*Redaction, error) 
 	if err := errors.Join(problems...); err != nil {
 		return nil, errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	r.digest = hex.EncodeToString(h.Sum(nil))
+	r.document = document.Bytes()
+	sum := sha256.Sum256(r.document)
+	r.digest = hex.EncodeToString(sum[:])
 	return r, r.checkSize()
 }
 
@@ -142,12 +144,21 @@ func (r *Redaction) Mode() string {
 	return r.mode
 }
 
-// Digest is the SHA-256 over the rules in force, in hex; "" for nil.
+// Digest is the SHA-256 of Document in hex; "" for nil.
 func (r *Redaction) Digest() string {
 	if r == nil {
 		return ""
 	}
 	return r.digest
+}
+
+// Document is the rules in force as one stream of YAML documents: the built-in
+// ones, then the user's. The key of markers is not in it. It is nil for nil.
+func (r *Redaction) Document() []byte {
+	if r == nil {
+		return nil
+	}
+	return r.document
 }
 
 // Rules is the number of rules.

@@ -8,7 +8,10 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/parquet-go/parquet-go/compress/zstd"
 )
 
 // Frozen is what a segment's objects depend on besides its frames. It is
@@ -83,6 +86,18 @@ func QuarantineKey(f Frozen, name, digest string) string {
 	return fmt.Sprintf("%s%s-%s.segment", s.folder("_quarantine"), name, shortDigest(digest))
 }
 
+// PolicyKey names the object that holds a policy, or the rules of a redaction,
+// by the SHA-256 of its bytes.
+func PolicyKey(f Frozen, digest string) string {
+	return strings.TrimPrefix(f.Prefix+"/_policy/"+digest+".yaml", "/")
+}
+
+// WriterKey names a record that a writer makes of itself.
+func WriterKey(f Frozen, at time.Time, writer, kind string) string {
+	s := Segment{Frozen: f}
+	return fmt.Sprintf("%sdt=%s/%s-%s-%s.json", s.folder("_writer"), at.UTC().Format("2006-01-02"), at.UTC().Format("20060102T150405Z"), writer, kind)
+}
+
 // folder is where a cluster's objects lie, the table's own if kind is "".
 func (s *Segment) folder(kind string) string {
 	folder := ""
@@ -123,6 +138,7 @@ func (s *Segment) metadata(c Counts, rows, clockAnomalies int64) map[string]stri
 type Encoder struct {
 	segment Segment
 	create  func() (File, error)
+	codec   *zstd.Codec
 	days    map[string]*parquetWriter
 	rejects map[string]*rejectWriter
 	counts  Counts
@@ -137,7 +153,7 @@ type Encoder struct {
 
 // NewEncoder returns an Encoder that asks create for each file it needs.
 func NewEncoder(segment Segment, create func() (File, error)) *Encoder {
-	return &Encoder{segment: segment, create: create, limit: -1,
+	return &Encoder{segment: segment, create: create, codec: newCodec(), limit: -1,
 		days: map[string]*parquetWriter{}, rejects: map[string]*rejectWriter{}}
 }
 
@@ -160,7 +176,25 @@ func (e *Encoder) Frame(payload []byte) error {
 			return err
 		}
 	}
-	return nil
+	return e.closeLargest()
+}
+
+// closeLargest keeps the row groups that are open, of all days together, within
+// allRowGroups, since their pages are in memory.
+func (e *Encoder) closeLargest() error {
+	var total, most int64
+	var largest *parquetWriter
+	for _, day := range sortedKeys(e.days) { // in one order: the bytes must not depend on it
+		w := e.days[day]
+		size := w.open()
+		if total += size; size > most {
+			most, largest = size, w
+		}
+	}
+	if total <= allRowGroups {
+		return nil
+	}
+	return largest.closeRowGroup()
 }
 
 func (e *Encoder) event(frame *Frame, event *Event) error {
@@ -187,7 +221,7 @@ func (e *Encoder) event(frame *Frame, event *Event) error {
 		if err != nil {
 			return err
 		}
-		w = newParquetWriter(file, e.segment.Plugin)
+		w = newParquetWriter(file, e.segment.Plugin, e.codec)
 		e.days[day] = w
 	}
 	return guard(func() error {
