@@ -36,6 +36,12 @@ type Config struct {
 	ShutdownTimeout   time.Duration
 	DedupWindow       time.Duration // 0: repeats are not looked for
 
+	SSE                 string // "" leaves it to the bucket, as the next four
+	SSEKMSKeyID         string
+	StorageClass        string
+	ObjectLockMode      string
+	ObjectLockRetention time.Duration // from the upload on
+
 	OutputName     string
 	PluginLogLevel string
 }
@@ -111,6 +117,15 @@ func (c *Config) combinations() (problems Problems) {
 	if c.ExternalID != "" && c.RoleARN == "" {
 		problems = append(problems, Problem{"external_id", "", "has no meaning without role_arn"})
 	}
+	if c.SSEKMSKeyID != "" && c.SSE != "aws:kms" && c.SSE != "aws:kms:dsse" {
+		problems = append(problems, Problem{"sse_kms_key_id", c.SSEKMSKeyID, "has no meaning without `sse aws:kms` or `sse aws:kms:dsse`"})
+	}
+	if c.ObjectLockMode != "" && c.ObjectLockRetention == 0 {
+		problems = append(problems, Problem{"object_lock_mode", c.ObjectLockMode, "needs object_lock_retention, such as `365d`"})
+	}
+	if c.ObjectLockMode == "" && c.ObjectLockRetention != 0 {
+		problems = append(problems, Problem{"object_lock_retention", c.ObjectLockRetention.String(), "needs object_lock_mode, `GOVERNANCE` or `COMPLIANCE`"})
+	}
 	for _, p := range []Problem{{Key: "redaction_file", Value: c.RedactionFile}, {Key: "redaction_hmac_key_file", Value: c.RedactionHMACKeyFile}} {
 		if p.Value != "" && c.Redaction == "off" {
 			p.Allowed = "has no meaning with `redaction off`"
@@ -120,20 +135,30 @@ func (c *Config) combinations() (problems Problems) {
 	return problems
 }
 
-// String is the effective configuration on one line, without secrets.
-func (c Config) String() string {
-	var b strings.Builder
+// Setting is a key and its effective value.
+type Setting struct{ Key, Value string }
+
+// Settings are the effective configuration, in the order of the README's table:
+// "-" for what is left to others, "(set)" for secrets.
+func (c Config) Settings() []Setting {
+	settings := make([]Setting, len(keys))
 	for i, k := range keys {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
 		value := k.show(&c)
 		if value == "" {
 			value = "-"
 		} else if k.secret {
 			value = "(set)"
 		}
-		fmt.Fprintf(&b, "%s=%s", k.name, value)
+		settings[i] = Setting{k.name, value}
 	}
-	return b.String()
+	return settings
+}
+
+// String is the effective configuration on one line, without secrets.
+func (c Config) String() string {
+	var parts []string
+	for _, s := range c.Settings() {
+		parts = append(parts, s.Key+"="+s.Value)
+	}
+	return strings.Join(parts, " ")
 }

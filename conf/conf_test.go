@@ -73,6 +73,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"sts_endpoint": "https://sts.eu-central-1.amazonaws.com/", "redaction": "strict", "redaction_file": "/etc/r.yaml", "redaction_hmac_key_file": "/etc/k",
 		"total_file_size": "2M", "upload_timeout": "90s", "store_dir": "/spool",
 		"store_dir_limit_size": "8M", "shutdown_timeout": "0", "dedup_window": "1d", "output_name": "audit:1/a",
+		"sse": "aws:kms", "sse_kms_key_id": "alias/audit", "storage_class": "STANDARD_IA", "object_lock_mode": "COMPLIANCE", "object_lock_retention": "365d",
 		"plugin_log_level": "debug",
 	}
 	for _, k := range keys {
@@ -92,6 +93,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		RedactionFile: "/etc/r.yaml", RedactionHMACKeyFile: "/etc/k",
 		TotalFileSize: 2_000_000, UploadTimeout: 90 * time.Second, StoreDir: "/spool",
 		StoreDirLimitSize: 8_000_000, ShutdownTimeout: 0, DedupWindow: 24 * time.Hour, OutputName: "audit:1/a",
+		SSE: "aws:kms", SSEKMSKeyID: "alias/audit", StorageClass: "STANDARD_IA", ObjectLockMode: "COMPLIANCE", ObjectLockRetention: 365 * 24 * time.Hour,
 		PluginLogLevel: "debug",
 	}
 	if got != want {

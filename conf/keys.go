@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ var (
 	prefixPattern  = regexp.MustCompile(`^[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*$`)
 	namePattern    = regexp.MustCompile(`^[A-Za-z0-9_.:/-]{1,128}$`)
 	urlPattern     = regexp.MustCompile(`^https?://[^/@\s]+/?$`)
+	kmsKeyPattern  = regexp.MustCompile(`^[A-Za-z0-9:/_-]{1,512}$`)
 	rolePattern    = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::\d{12}:role/\S+$`)
 )
 
@@ -86,15 +88,8 @@ var keys = []key{
 		show:    func(c *Config) string { return c.STSEndpoint }},
 	{name: "redaction", fallback: "default", meaning: "`default`: secrets go, evidence stays; `strict`: whatever may hold a secret goes too; `off`: levels and their caps only",
 		allowed: "`default`, `strict` or `off`",
-		set: func(c *Config, v string) bool {
-			switch v {
-			case "default", "strict", "off":
-				c.Redaction = v
-				return true
-			}
-			return false
-		},
-		show: func(c *Config) string { return c.Redaction }},
+		set:     oneOf(func(c *Config) *string { return &c.Redaction }, "default", "strict", "off"),
+		show:    func(c *Config) string { return c.Redaction }},
 	{name: "redaction_file", standard: "none", meaning: "more rules, in the format of [conf/redaction/default.yaml](conf/redaction/default.yaml)",
 		allowed: "the path of a file of redaction rules",
 		set:     text(func(c *Config) *string { return &c.RedactionFile }),
@@ -133,29 +128,57 @@ var keys = []key{
 		allowed: "`0`, or a duration up to 7d",
 		set:     duration(0, 7*24*time.Hour, func(c *Config) *time.Duration { return &c.DedupWindow }),
 		show:    func(c *Config) string { return c.DedupWindow.String() }},
+	{name: "sse", standard: "the bucket's own", meaning: "server-side encryption of every object: `AES256`, `aws:kms` or `aws:kms:dsse`",
+		allowed: "`AES256`, `aws:kms` or `aws:kms:dsse`",
+		set:     oneOf(func(c *Config) *string { return &c.SSE }, "AES256", "aws:kms", "aws:kms:dsse"),
+		show:    func(c *Config) string { return c.SSE }},
+	{name: "sse_kms_key_id", standard: "the bucket's own", meaning: "the KMS key of `aws:kms` and `aws:kms:dsse`: an ARN, an id, or `alias/NAME`",
+		allowed: "the ARN, the id or the `alias/NAME` of a KMS key",
+		set:     matching(kmsKeyPattern, func(c *Config) *string { return &c.SSEKMSKeyID }),
+		show:    func(c *Config) string { return c.SSEKMSKeyID }},
+	{name: "storage_class", standard: "`STANDARD`", meaning: "storage class of every object, of those that Athena reads: `STANDARD`, `STANDARD_IA`, `ONEZONE_IA`, `INTELLIGENT_TIERING`, `GLACIER_IR`",
+		allowed: "`STANDARD`, `STANDARD_IA`, `ONEZONE_IA`, `INTELLIGENT_TIERING` or `GLACIER_IR`; Athena silently skips objects in `GLACIER` and `DEEP_ARCHIVE`",
+		set:     oneOf(func(c *Config) *string { return &c.StorageClass }, "STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"),
+		show:    func(c *Config) string { return c.StorageClass }},
+	{name: "object_lock_mode", standard: "the bucket's own", meaning: "Object Lock of every object: `GOVERNANCE`, which some may lift, or `COMPLIANCE`, which nobody can; needs `object_lock_retention`, and a bucket with Object Lock",
+		allowed: "`GOVERNANCE` or `COMPLIANCE`",
+		set:     oneOf(func(c *Config) *string { return &c.ObjectLockMode }, "GOVERNANCE", "COMPLIANCE"),
+		show:    func(c *Config) string { return c.ObjectLockMode }},
+	{name: "object_lock_retention", standard: "the bucket's own", meaning: "how long from its upload on an object cannot be deleted, such as `365d`",
+		allowed: "a duration from 1d to 36500d",
+		set:     duration(24*time.Hour, 36500*24*time.Hour, func(c *Config) *time.Duration { return &c.ObjectLockRetention }),
+		show: func(c *Config) string {
+			if c.ObjectLockRetention == 0 {
+				return ""
+			}
+			return c.ObjectLockRetention.String()
+		}},
 	{name: "output_name", standard: "audit_s3.{cluster}", meaning: "how this section is called in logs (Fluent Bit's alias is invisible to plugins)",
 		allowed: "1 to 128 of A-Z, a-z, 0-9 and `_.:/-`",
 		set:     matching(namePattern, func(c *Config) *string { return &c.OutputName }),
 		show:    func(c *Config) string { return c.OutputName }},
 	{name: "plugin_log_level", fallback: "info", meaning: "`error`, `warn`, `info` or `debug` (`log_level` belongs to Fluent Bit's core and never reaches a plugin)",
 		allowed: "`error`, `warn`, `info` or `debug`",
-		set: func(c *Config, v string) bool {
-			switch v {
-			case "error", "warn", "info", "debug":
-				c.PluginLogLevel = v
-				return true
-			}
-			return false
-		},
-		show: func(c *Config) string { return c.PluginLogLevel }},
+		set:     oneOf(func(c *Config) *string { return &c.PluginLogLevel }, "error", "warn", "info", "debug"),
+		show:    func(c *Config) string { return c.PluginLogLevel }},
 }
 
-// matching, text, size and duration each make a key's set. The keys above repeat
+// matching, oneOf, text, size and duration each make a key's set. The keys above repeat
 // the pattern in words, since a regular expression tells an operator little.
 
 func matching(pattern *regexp.Regexp, field func(*Config) *string) func(*Config, string) bool {
 	return func(c *Config, v string) bool {
 		if !pattern.MatchString(v) {
+			return false
+		}
+		*field(c) = v
+		return true
+	}
+}
+
+func oneOf(field func(*Config) *string, values ...string) func(*Config, string) bool {
+	return func(c *Config, v string) bool {
+		if !slices.Contains(values, v) {
 			return false
 		}
 		*field(c) = v

@@ -35,12 +35,7 @@ var refusedKeys = map[string]string{
 	"authorization_endpoint_bearer_token": "belongs to out_s3's blobs; remove it",
 
 	// a later version
-	"sse":                   notBuilt + "; the bucket's default encryption applies",
-	"sse_kms_key_id":        notBuilt + "; the bucket's default encryption applies",
-	"storage_class":         notBuilt + "; the bucket's lifecycle rules apply",
-	"object_lock_mode":      notBuilt + "; the bucket's default retention applies",
-	"object_lock_retention": notBuilt + "; the bucket's default retention applies",
-	"metrics_listen":        notBuilt,
+	"metrics_listen": "is not built in this version; remove it",
 
 	// credentials have their own places
 	"access_key_id":         "credentials come from the AWS SDK's chain (environment, file, IRSA, Pod Identity); remove it",
@@ -70,11 +65,12 @@ var refusedKeys = map[string]string{
 	"store_limit":    "the key is `store_dir_limit_size`",
 	"name_in_logs":   "the key is `output_name`",
 	"loglevel":       "the key is `plugin_log_level`",
-	"kms_key_id":     notBuilt + "; the bucket's default encryption applies",
+	"kms_key_id":     "the key is `sse_kms_key_id`",
+	"encryption":     "the key is `sse`",
+	"object_lock":    "the keys are `object_lock_mode` and `object_lock_retention`",
+	"retention":      "the key is `object_lock_retention`",
 	"flush_interval": "the key is `upload_timeout`",
 }
-
-const notBuilt = "is not built in this version; remove it"
 
 // refused probes for keys that we do not take, since Fluent Bit tells only the
 // value of a key that is asked for. Values are not repeated: who writes a secret
