@@ -111,7 +111,9 @@ func loadRedaction(c conf.Config) (*convert.Redaction, error) {
 }
 
 func sinkOptions(c conf.Config, policy *convert.Policy, redaction *convert.Redaction, log *logger) sink.Options {
+	host, _ := os.Hostname()
 	return sink.Options{
+		Run:      sink.Run{Host: host, Settings: c.Settings(), Policy: policy.Document(), Redaction: redaction.Document()},
 		StoreDir: c.StoreDir, Limit: c.StoreDirLimitSize, SegmentSize: c.TotalFileSize,
 		UploadTimeout: c.UploadTimeout, DedupWindow: c.DedupWindow, Log: log.Logger,
 		Frozen: convert.Frozen{Plugin: version, Schema: convert.SchemaVersion, Frame: convert.FrameVersion, Bucket: c.Bucket,
@@ -182,11 +184,17 @@ func (in *instance) retry(err error) {
 	}
 }
 
-// close seals, uploads for as long as shutdown_timeout allows, and unlocks.
-func (in *instance) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), in.conf.ShutdownTimeout)
+// close seals, uploads for as long as shutdown_timeout allows, and unlocks. On a
+// hot reload it does not wait for uploads: the input is closed meanwhile, and the
+// next instance goes on with them.
+func (in *instance) close(reload bool) error {
+	wait, why := in.conf.ShutdownTimeout, "exit"
+	if reload {
+		wait, why = 0, "reload"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	err := in.sink.Close(ctx)
+	err := in.sink.Close(ctx, why)
 	s := in.sink.Stats()
 	in.log.Info("stopped", "events_accepted", s.Accepted, "events_archived", s.Archived, "duplicates", s.Duplicate, "objects", s.Objects, "bytes", s.ObjectBytes)
 	return err

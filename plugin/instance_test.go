@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,10 +55,20 @@ func newS3(t *testing.T, status int) *s3 {
 	return s
 }
 
-func (s *s3) stored() map[string][]byte {
+// stored are the objects made of events; records are those of the writer itself.
+func (s *s3) stored() map[string][]byte  { return s.those(false) }
+func (s *s3) records() map[string][]byte { return s.those(true) }
+
+func (s *s3) those(records bool) map[string][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.objects)
+	found := map[string][]byte{}
+	for path, body := range s.objects {
+		if records == (strings.Contains(path, "/_writer/") || strings.Contains(path, "/_policy/")) {
+			found[path] = body
+		}
+	}
+	return found
 }
 
 // section is an [OUTPUT] section.
@@ -103,7 +115,7 @@ func mustStart(t *testing.T, s section) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = in.close() }) // again is harmless
+	t.Cleanup(func() { _ = in.close(false) }) // again is harmless
 	return in
 }
 
@@ -179,7 +191,7 @@ func TestWrongConfigurationListsEveryProblemAtOnce(t *testing.T) {
 	if t.Failed() {
 		t.Log(text)
 	}
-	if err := mustStart(t, held.with("store_dir", t.TempDir())).close(); err != nil {
+	if err := mustStart(t, held.with("store_dir", t.TempDir())).close(false); err != nil {
 		t.Error(err)
 	}
 }
@@ -239,7 +251,7 @@ func TestStartShowsTheConfigurationWithoutSecrets(t *testing.T) {
 	if strings.Contains(text, "hunter2") {
 		t.Error("the external id is shown")
 	}
-	if err := in.close(); err != nil {
+	if err := in.close(false); err != nil {
 		t.Error(err)
 	}
 }
@@ -247,8 +259,8 @@ func TestStartShowsTheConfigurationWithoutSecrets(t *testing.T) {
 // TestInstancesShareNothing: two sections in one process, each with its own
 // folder, cluster and objects; and when they are closed, no goroutine is left.
 func TestInstancesShareNothing(t *testing.T) {
-	before := goleak.IgnoreCurrent()
 	server := newS3(t, http.StatusOK)
+	before := goleak.IgnoreCurrent()
 	log := stderr(t)
 	sections := []section{working(t, server), working(t, server).with("cluster", "prod-2", "prefix", "elsewhere")}
 	var instances []*instance
@@ -262,10 +274,10 @@ func TestInstancesShareNothing(t *testing.T) {
 		clear(chunk) // it was Fluent Bit's memory
 	}
 	for i, in := range instances {
-		if err := in.close(); err != nil {
+		if err := in.close(false); err != nil {
 			t.Error(err)
 		}
-		if st := in.sink.Stats(); st.Accepted != 2 || st.Archived != 2 || st.Objects != 1 {
+		if st := in.sink.Stats(); st.Accepted != 2 || st.Archived != 2 || st.Objects != 3 { // the start and the stop are two
 			t.Errorf("instance %d: %+v", i, st)
 		}
 		if left := spoolFiles(t, sections[i], "*.sealed"); left != nil {
@@ -287,12 +299,11 @@ func TestInstancesShareNothing(t *testing.T) {
 			t.Errorf("%s does not hold %s alone", path, want)
 		}
 	}
-	for _, said := range []string{"first event taken source=audit events=2", "object uploaded", "stopped events_accepted=2 events_archived=2 duplicates=0 objects=1"} {
-		if n := strings.Count(log(), said); n != 2 {
+	for _, said := range []string{"] first event taken source=audit events=2\n", "] object uploaded object=", "] S3 can be written, but this server ignores If-None-Match", "] stopped events_accepted=2 events_archived=2 duplicates=0 objects=3 "} {
+		if n := len(regexp.MustCompile(`\[( info| warn)\] \[[a-z0-9_.:-]+`+regexp.QuoteMeta(said)).FindAllString(log(), -1)); n != 2 {
 			t.Errorf("%q is said %d times by two instances", said, n)
 		}
 	}
-	server.Close() // ends the connections that the SDK keeps
 	goleak.VerifyNone(t, before)
 }
 
@@ -310,7 +321,7 @@ func TestEmptyChunkIsTakenAndLeavesNothing(t *testing.T) {
 	if left := spoolFiles(t, s, "*.open"); left != nil {
 		t.Errorf("wrote %v", left)
 	}
-	if err := in.close(); err != nil {
+	if err := in.close(false); err != nil {
 		t.Error(err)
 	}
 	if objects := server.stored(); len(objects) != 0 {
@@ -326,7 +337,7 @@ func TestInputThatIsNoEventIsTakenAndSaid(t *testing.T) {
 	if err := in.flush("audit", append(chunkOf(t, event("intact", 1)), 0xc1, 0xff, 0xff)); err != nil {
 		t.Fatal(err)
 	}
-	if err := in.close(); err != nil {
+	if err := in.close(false); err != nil {
 		t.Fatal(err)
 	}
 	var rejected, rows int
@@ -366,7 +377,7 @@ func TestFlushesOfSeveralWorkersLoseNothing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := in.close(); err != nil {
+	if err := in.close(false); err != nil {
 		t.Fatal(err)
 	}
 	if st := in.sink.Stats(); st.Accepted != workers*each || st.Archived != workers*each {
@@ -409,18 +420,56 @@ func TestFullSpoolRefusesTheChunkAndSaysSoOnce(t *testing.T) {
 		t.Error("said twice over")
 	}
 	// What was taken is all there for the next start.
-	if err := in.close(); err != nil {
+	if err := in.close(false); err != nil {
 		t.Fatal(err)
 	}
 	server.mu.Lock()
 	server.status = http.StatusOK
 	server.mu.Unlock()
 	next := mustStart(t, s.with("shutdown_timeout", "60s"))
-	if err := next.close(); err != nil {
+	if err := next.close(false); err != nil {
 		t.Fatal(err)
 	}
 	if got := next.sink.Stats().Archived; got != int64(taken-1) {
 		t.Errorf("%d events archived, want %d", got, taken-1)
+	}
+}
+
+// TestReloadDoesNotWaitForUploads, as an exit does: the input is closed meanwhile.
+func TestReloadDoesNotWaitForUploads(t *testing.T) {
+	server := newS3(t, http.StatusServiceUnavailable)
+	stderr(t)
+	s := working(t, server).with("shutdown_timeout", "1h")
+	in := mustStart(t, s)
+	if err := in.flush("audit", chunkOf(t, event("a", 1))); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := in.close(true); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	server.mu.Lock()
+	server.status = http.StatusOK
+	server.mu.Unlock()
+	next := mustStart(t, s) // unlocked, in the same process
+	if err := next.close(false); err != nil {
+		t.Fatal(err)
+	}
+	if n := next.sink.Stats().Archived; n != 1 {
+		t.Errorf("%d events archived by the next instance, want 1", n)
+	}
+	var stops []string
+	for path, body := range server.records() {
+		if strings.Contains(path, "-stop-") {
+			stops = append(stops, regexp.MustCompile(`"why": "[a-z]+"`).FindString(string(body)))
+		}
+	}
+	slices.Sort(stops)
+	if want := []string{`"why": "exit"`, `"why": "reload"`}; !slices.Equal(stops, want) {
+		t.Errorf("stops %v, want %v", stops, want)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/fluent/fluent-bit-go/output"
@@ -53,10 +54,19 @@ func FLBPluginFlushCtx(ctx, data unsafe.Pointer, length C.int, tag *C.char) int 
 	return output.FLB_OK
 }
 
+// reloading is what Fluent Bit, since 2.2, says right before each ExitCtx, on the
+// same thread: whether it goes on with another configuration. It belongs to that
+// call, which has no parameter for it, and to no instance.
+var reloading atomic.Bool
+
+//export FLBPluginOutputPreExit
+func FLBPluginOutputPreExit(hotReload C.int) { reloading.Store(hotReload != 0) }
+
 //export FLBPluginExitCtx
 func FLBPluginExitCtx(ctx unsafe.Pointer) int {
+	reload := reloading.Swap(false)
 	if in, ok := output.FLBPluginGetContext(ctx).(*instance); ok {
-		if err := elsewhere(in.close); err != nil {
+		if err := elsewhere(func() error { return in.close(reload) }); err != nil {
 			in.log.Error("exit", "error", err)
 		}
 	}

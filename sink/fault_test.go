@@ -16,7 +16,6 @@ import (
 
 	"audit_s3/convert"
 	"audit_s3/sink/disk/forgetful"
-	"audit_s3/sink/spool"
 )
 
 // world is a sink on a file system that forgets, an S3 that does not, and the
@@ -50,15 +49,15 @@ func newWorld(t testing.TB, keeps ...forgetful.Keep) *world {
 }
 
 // Put keeps what is not there yet, as S3 does with If-None-Match.
-func (w *world) Put(_ context.Context, _ string, object convert.Object, body *io.SectionReader) error {
+func (w *world) Put(_ context.Context, _ string, object convert.Object, body *io.SectionReader) (Stored, error) {
 	if _, err := io.Copy(io.Discard, body); err != nil {
-		return err
+		return 0, err
 	}
 	ids, ok := w.made[object.Key]
 	if id, found := quarantined(object.Key); found {
 		if ids, ok = w.made[id]; !ok { // torn, not poisoned
 			w.aside++
-			return nil
+			return Created, nil
 		}
 	}
 	if !ok {
@@ -68,8 +67,10 @@ func (w *world) Put(_ context.Context, _ string, object convert.Object, body *io
 		w.t.Errorf("%s was stored with %v, and again with %v", object.Key, before, ids)
 	}
 	w.stored[object.Key] = ids
-	return nil
+	return Created, nil
 }
+
+func (w *world) Close() {}
 
 // quarantined takes the segment's id out of the name of a file in quarantine.
 func quarantined(key string) (id string, ok bool) {
@@ -166,16 +167,18 @@ func chunkOf(t testing.TB, number int) *convert.Batch {
 
 // ship does what the ship loop does, until nothing is left or it fails too often.
 func (w *world) ship() {
-	l := shipping{sink: w.sink, postponed: map[*spool.Segment]*backoff{}, expired: time.Now()}
+	ctx := context.Background()
+	l := w.sink.newShipping()
 	l.tend()
 	for range 200 {
-		seg := l.next()
-		if seg == nil || w.fs.Crashed() {
+		d := l.next()
+		if d == nil || w.fs.Crashed() {
 			break
 		}
-		l.attempt(context.Background(), seg)
+		l.begin(ctx, d)
+		l.end(ctx, <-l.ended)
 	}
-	l.current.discard()
+	l.join()
 }
 
 // restart ends the process, and more than that if keep forgets something.

@@ -253,14 +253,14 @@ func crashIn(dir string) int {
 	s.encode = func(segment convert.Segment, frames convert.Frames, create func() (convert.File, error)) (convert.Encoding, error) {
 		if segment.Sequence == 1 {
 			debug.SetMaxStack(1 << 20)
-			overflow(0)
+			fmt.Println(overflow(0))
 		}
 		return convert.Encode(segment, frames, create)
 	}
 	s.start()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := s.Close(ctx); err != nil {
+	if err := s.Close(ctx, "exit"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -270,7 +270,13 @@ func crashIn(dir string) int {
 	return 0
 }
 
-func overflow(n int) int { return overflow(n+1) + n }
+// overflow does not come to its end: the stack does first.
+func overflow(n int) int {
+	if n < 0 {
+		return n
+	}
+	return overflow(n+1) + n
+}
 
 // TestCrashThatCannotBeRecoveredDoesNotLoop: three processes die over a segment;
 // the fourth puts it aside and ships the rest.

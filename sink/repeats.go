@@ -20,7 +20,6 @@ func (s *Sink) openWindow() error {
 	if err != nil {
 		return err
 	}
-	s.spool.Account(s.window.Bytes())
 	for _, seg := range s.spool.Pending() {
 		if !seg.Convertible() || s.window.Saved(seg.Sequence) {
 			continue
@@ -46,17 +45,27 @@ func (s *Sink) saveDigests(seg *spool.Segment) error {
 	if s.window == nil || !seg.Convertible() || s.window.Saved(seg.Sequence) {
 		return nil
 	}
-	before := s.window.Bytes()
 	err := s.window.Save(seg.Sequence)
-	s.spool.Account(s.window.Bytes() - before)
+	s.account()
 	return err
 }
 
-// saveAllDigests does so for every segment as soon as it is sealed: at a start
+// savesAtOnce is how many segments' digests are saved in one go: each costs two
+// fsyncs, for which shipping waits.
+const savesAtOnce = 16
+
+// saveAllDigests does so for every segment soon after it is sealed: at a start
 // after a crash, what is saved need not be read again. Without room it waits, as
 // what is set aside on the disk is for the segment that is shipped next.
 func (s *Sink) saveAllDigests(pending []*spool.Segment) {
+	saved := 0
 	for _, seg := range pending {
+		if !seg.Convertible() || s.window.Saved(seg.Sequence) {
+			continue
+		}
+		if saved++; saved > savesAtOnce {
+			return
+		}
 		if err := s.saveDigests(seg); err != nil {
 			s.log.Debug("the digests of records, by which repeats are known, were not saved; it will be tried again, at the latest before the segment is deleted", "segment", seg.Path(), "error", err)
 			return
@@ -73,9 +82,8 @@ func (s *Sink) expireDigests(pending []*spool.Segment) {
 	for _, seg := range pending {
 		waiting[seg.Sequence] = true
 	}
-	before := s.window.Bytes()
 	err := s.window.Expire(func(segment uint64) bool { return waiting[segment] })
-	s.spool.Account(s.window.Bytes() - before)
+	s.account()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("old digests of records were not deleted; it will be tried again", "error", err)
 	}

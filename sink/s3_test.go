@@ -76,7 +76,7 @@ func TestPutSaysAllThatS3MustCheck(t *testing.T) {
 	a := &answer{status: http.StatusOK}
 	store, _ := storeAt(t, a, conf.Config{})
 	content := strings.Repeat("a Parquet file ", 10_000)
-	if err := store.Put(context.Background(), "audit", object(), bodyFile(t, content)); err != nil {
+	if _, err := store.Put(context.Background(), "audit", object(), bodyFile(t, content)); err != nil {
 		t.Fatal(err)
 	}
 	if len(a.requests) != 1 {
@@ -92,6 +92,7 @@ func TestPutSaysAllThatS3MustCheck(t *testing.T) {
 	sum := sha256.Sum256([]byte(content))
 	for name, want := range map[string]string{
 		"If-None-Match":                      "*",
+		"X-Amz-Sdk-Checksum-Algorithm":       "SHA256",
 		"X-Amz-Checksum-Sha256":              base64.StdEncoding.EncodeToString(sum[:]),
 		"Content-Type":                       "application/vnd.apache.parquet",
 		"X-Amz-Meta-Writer":                  "w1",
@@ -125,7 +126,7 @@ func TestEndpointMeansPathStyle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x")); err != nil {
+	if _, err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x")); err != nil {
 		t.Fatal(err)
 	}
 	if r := a.requests[0]; !strings.HasPrefix(r.Host, "localhost:") || r.URL.Path != "/audit/"+object().Key {
@@ -136,7 +137,7 @@ func TestEndpointMeansPathStyle(t *testing.T) {
 func TestRegionOfTheConfigurationIsSignedFor(t *testing.T) {
 	a := &answer{status: http.StatusOK}
 	store, _ := storeAt(t, a, conf.Config{Region: "eu-central-1"})
-	if err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x")); err != nil {
+	if _, err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x")); err != nil {
 		t.Fatal(err)
 	}
 	if signed := a.requests[0].Header.Get("Authorization"); !strings.Contains(signed, "/eu-central-1/s3/") {
@@ -169,7 +170,7 @@ func TestAnswersOfS3(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			store, _ := storeAt(t, &answer{status: test.status, body: test.body}, conf.Config{})
 			got := ""
-			if err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x")); err != nil {
+			if _, err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x")); err != nil {
 				got = err.Error()
 			}
 			if got != test.want {
@@ -183,7 +184,7 @@ func TestAnswersOfS3(t *testing.T) {
 func TestAnswerThatIsNoneOfS3s(t *testing.T) {
 	for status, body := range map[int]string{403: "", 500: "", 502: "<html><body>Bad Gateway</body></html>", 503: "not XML"} {
 		store, _ := storeAt(t, &answer{status: status, body: body}, conf.Config{})
-		err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x"))
+		_, err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x"))
 		if err == nil || !strings.Contains(err.Error(), strconv.Itoa(status)) {
 			t.Errorf("%d %q: error %v, want one that tells the status", status, body, err)
 		}
@@ -199,7 +200,7 @@ func TestServerThatIsAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = store.Put(context.Background(), "audit", object(), bodyFile(t, "x"))
+	_, err = store.Put(context.Background(), "audit", object(), bodyFile(t, "x"))
 	if err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("error %v, want one that says connection refused", err)
 	}
@@ -210,7 +211,7 @@ func TestServerThatIsAway(t *testing.T) {
 
 func TestPutEndsWithItsContext(t *testing.T) {
 	store, _ := storeAt(t, &answer{status: http.StatusOK}, conf.Config{})
-	if err := store.Put(expired(), "audit", object(), bodyFile(t, "x")); !errors.Is(err, context.Canceled) {
+	if _, err := store.Put(expired(), "audit", object(), bodyFile(t, "x")); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want context.Canceled", err)
 	}
 }
@@ -246,7 +247,7 @@ func TestRoleIsAssumedWithItsExternalID(t *testing.T) {
 	a := &answer{status: http.StatusOK}
 	store, _ := storeAt(t, a, conf.Config{RoleARN: "arn:aws:iam::123456789012:role/w", ExternalID: "shared-word", STSEndpoint: server.URL})
 	for range 2 {
-		if err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x")); err != nil {
+		if _, err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -267,7 +268,7 @@ func TestRefusedRoleIsToldWithoutSecrets(t *testing.T) {
 	sts := httptest.NewServer(&answer{status: http.StatusForbidden, body: `<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized to perform: sts:AssumeRole</Message></Error></ErrorResponse>`})
 	t.Cleanup(sts.Close)
 	store, _ := storeAt(t, &answer{status: http.StatusOK}, conf.Config{RoleARN: "arn:aws:iam::123456789012:role/w", ExternalID: "hunter2", STSEndpoint: sts.URL})
-	err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x"))
+	_, err := store.Put(context.Background(), "audit", object(), bodyFile(t, "x"))
 	if err == nil || err.Error() != "STS answered 403 AccessDenied: not authorized to perform: sts:AssumeRole" {
 		t.Errorf("error %v, want STS's own answer and nothing else", err)
 	}

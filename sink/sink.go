@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -28,12 +29,26 @@ import (
 // full.
 var ErrFull = spool.ErrFull
 
-// Store keeps objects. Put stores body under key unless an object of that name
-// is there already, which counts as done: the name says all that is in it. After
-// an error the object may or may not be stored.
+// Store keeps objects.
 type Store interface {
-	Put(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) error
+	// Put stores body under key unless an object of that name is there already,
+	// which counts as done: the name says all that is in it. After an error the
+	// object may or may not be stored. The error is an UploadError where it is
+	// the store's. It may be called from several goroutines.
+	Put(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) (Stored, error)
+	// Close frees what Put keeps for the next time; no Put may be under way.
+	Close()
 }
+
+// Stored tells how an object came to be in its place.
+type Stored int
+
+// The ways.
+const (
+	Created       Stored = iota
+	Existed              // an object of that name was there
+	Unconditional        // put without the condition, which the server refuses
+)
 
 // Options of a Sink.
 type Options struct {
@@ -43,6 +58,7 @@ type Options struct {
 	UploadTimeout time.Duration
 	DedupWindow   time.Duration // 0: repeats are not looked for
 	Frozen        convert.Frozen
+	Run           Run              // what the writer's records say of this run
 	FS            disk.FS          // nil: the machine's
 	Now           func() time.Time // nil: time.Now
 	Log           *slog.Logger
@@ -54,6 +70,7 @@ type Stats struct {
 	Unconvertible                      int64 // events that became rejects on the way to S3
 	Objects, ObjectBytes               int64
 	ClockAnomalies, SegmentsMovedAside int64
+	UploadErrors                       map[Reason]int64 // attempts that failed
 }
 
 // Sink is one section's spool and the shipping of it.
@@ -61,10 +78,16 @@ type Sink struct {
 	opts   Options
 	spool  *spool.Spool
 	window *dedup.Window // nil: repeats are not looked for
+	outbox *outbox
 	store  Store
 	log    *slog.Logger
 	pace   pace
 	encode func(convert.Segment, convert.Frames, func() (convert.File, error)) (convert.Encoding, error)
+	// converting holds a token for each conversion under way.
+	converting chan struct{}
+	alone      sync.Mutex // held by who takes all of them
+
+	accounting sync.Mutex
 
 	// appending is held from looking a record up until it is remembered, so that
 	// of two flushes with the same record only one takes it.
@@ -81,16 +104,17 @@ type Sink struct {
 	accepted, archived, duplicate       atomic.Int64
 	unconvertible, objects, objectBytes atomic.Int64
 	clockAnomalies                      atomic.Int64
+	announced                           atomic.Bool // the first object with rows
+
+	mu           sync.Mutex
+	uploadErrors map[Reason]int64
 }
 
 // Open opens the spool, recovers what a former run left and starts shipping.
 func Open(opts Options, store Store) (*Sink, error) {
-	return open(opts, store, pace{sealInterval, firstBackoff, lastBackoff})
-}
-
-func open(opts Options, store Store, pace pace) (*Sink, error) {
-	s, err := prepare(opts, store, pace)
+	s, err := prepare(opts, store, pace{sealInterval, firstBackoff, lastBackoff, deliveries})
 	if err == nil {
+		s.recordStart()
 		s.start()
 	}
 	return s, err
@@ -105,6 +129,7 @@ func prepare(opts Options, store Store, pace pace) (*Sink, error) {
 		opts.Now = time.Now
 	}
 	s := &Sink{opts: opts, store: store, log: opts.Log, pace: pace, encode: convert.Encode,
+		converting: make(chan struct{}, conversions()), uploadErrors: map[Reason]int64{},
 		done: make(chan struct{}), drain: make(chan struct{})}
 	if err := s.openSpool(); err != nil {
 		return nil, err
@@ -123,10 +148,26 @@ func (s *Sink) openSpool() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.openWindow(); err != nil {
+	err = s.openWindow()
+	if err == nil {
+		s.outbox, err = openOutbox(s.spool.Dir(), opts.FS, opts.Log)
+	}
+	if err != nil {
 		return errors.Join(err, s.spool.Close())
 	}
+	s.account()
 	return nil
+}
+
+// account tells the spool of the files here that are not its own.
+func (s *Sink) account() {
+	s.accounting.Lock() // an older sum must not come last
+	defer s.accounting.Unlock()
+	bytes := s.outbox.size()
+	if s.window != nil {
+		bytes += s.window.Bytes()
+	}
+	s.spool.Account(bytes)
 }
 
 // accept refuses what a later release wrote. Anything else wrong with a segment
@@ -192,31 +233,38 @@ func (s *Sink) append(b *convert.Batch) error {
 
 // Stats returns the counters.
 func (s *Sink) Stats() Stats {
-	return Stats{Accepted: s.accepted.Load(), Archived: s.archived.Load(), Duplicate: s.duplicate.Load(),
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{UploadErrors: maps.Clone(s.uploadErrors), Accepted: s.accepted.Load(), Archived: s.archived.Load(), Duplicate: s.duplicate.Load(),
 		Unconvertible: s.unconvertible.Load(), Objects: s.objects.Load(), ObjectBytes: s.objectBytes.Load(),
 		ClockAnomalies: s.clockAnomalies.Load(), SegmentsMovedAside: s.spool.Stats().Aside}
 }
 
 // Close seals what is open and goes on uploading until all is shipped or ctx
-// ends; what is left waits for the next start. No Append may follow.
-func (s *Sink) Close(ctx context.Context) error {
+// ends; what is left waits for the next start. why goes into the writer's record.
+// Nothing of the sink runs afterwards. No Append may follow.
+func (s *Sink) Close(ctx context.Context, why string) error {
 	var err error
 	s.close.Do(func() {
 		if err = s.spool.Seal(); err != nil {
 			err = fmt.Errorf("sealing at exit (the events are safe; the next start repairs this): %w", err)
 		}
+		if ctx.Err() != nil {
+			s.stop() // nothing is waited for
+		}
+		s.recordStop(why)
 		close(s.drain)
 		select {
 		case <-s.done:
 		case <-ctx.Done():
-			s.stop()
-			<-s.done
 		}
 		s.stop()
+		<-s.done
 		if left := s.spool.Stats(); left.Pending > 0 {
 			s.log.Warn("exit before everything was uploaded; the rest is safe in store_dir and will be uploaded after the next start",
 				"segments", left.Pending, "bytes", left.Bytes, "store_dir", s.spool.Dir())
 		}
+		s.store.Close()
 		err = errors.Join(err, s.spool.Close())
 	})
 	return err

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -48,7 +49,11 @@ func TestWhatWasAppendedIsShippedOldestFirst(t *testing.T) {
 	if left := append(segmentFiles(t, dir, "*.sealed"), segmentFiles(t, dir, "scratch/*")...); left != nil {
 		t.Errorf("left over: %v", left)
 	}
-	if got, want := s.Stats(), (Stats{Accepted: 3, Archived: 3, Objects: 3, ObjectBytes: int64(len(puts[0].body) + len(puts[1].body) + len(puts[2].body))}); got != want {
+	bytesPut := 0
+	for _, p := range append(puts, store.records...) { // the stop is one
+		bytesPut += len(p.body)
+	}
+	if got, want := s.Stats(), (Stats{Accepted: 3, Archived: 3, Objects: 4, ObjectBytes: int64(bytesPut), UploadErrors: map[Reason]int64{}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("stats %+v, want %+v", got, want)
 	}
 	if lines := log.lines(`level=INFO msg="object uploaded"`); len(lines) != 1 || !strings.Contains(lines[0], puts[0].key) {
@@ -91,14 +96,20 @@ func TestFailedPutIsRepeatedAndNothingDeletedBefore(t *testing.T) {
 	if left := segmentFiles(t, dir, "*.sealed"); left != nil {
 		t.Errorf("still there: %v", left)
 	}
-	failed := log.lines(`level=ERROR msg="a segment was not uploaded`)
-	if len(failed) != 5 {
-		t.Errorf("%d failures are logged, want 5", len(failed))
+	// Said once, and counted; the others come within the same minute.
+	said, counted := log.lines(`level=ERROR msg="uploads fail; nothing is lost`), log.lines(`level=DEBUG msg="uploads fail; nothing is lost`)
+	if len(said) != 1 || len(counted) != 4 || s.Stats().UploadErrors[Unreachable] != 5 {
+		t.Errorf("said %d times, counted %d, %v", len(said), len(counted), s.Stats().UploadErrors)
 	}
-	for _, line := range failed {
-		if !strings.Contains(line, "S3 is away") || !strings.Contains(line, "s3://audit/k8s-audit/cluster=prod-1/") || !strings.Contains(line, "retry_in=") {
-			t.Errorf("the line does not say what failed, where and when it goes on: %s", line)
+	for _, line := range said {
+		for _, part := range []string{"S3 is away", "s3://audit/k8s-audit/cluster=prod-1/", "retry_in=", "reason=unreachable", `what_to_do="check `, "bucket=audit"} {
+			if !strings.Contains(line, part) {
+				t.Errorf("the line does not say %s: %s", part, line)
+			}
 		}
+	}
+	if over := log.lines(`level=INFO msg="uploads go on"`); len(over) != 1 || !strings.Contains(over[0], "5 failed attempts") {
+		t.Errorf("its end is said %d times: %v", len(over), over)
 	}
 	if n := len(log.lines("segment converted")); n != 1 {
 		t.Errorf("converted %d times; an outage must not cost a conversion per attempt", n)
@@ -145,7 +156,7 @@ func TestRepeatAfterACrashChangesNothing(t *testing.T) {
 	lost := &memory{}
 	answered := make(chan struct{}, 1000)
 	s := start(t, options(dir, &logged{}), storeFunc(func(ctx context.Context, bucket string, object convert.Object, body *io.SectionReader) error {
-		_ = lost.Put(ctx, bucket, object, body)
+		_, _ = lost.Put(ctx, bucket, object, body)
 		answered <- struct{}{}
 		return errAway
 	}))
@@ -218,7 +229,7 @@ func TestExitEndsAnUploadThatHangs(t *testing.T) {
 	<-hanging
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
-	if err := s.Close(ctx); err != nil {
+	if err := s.Close(ctx, "exit"); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(segmentFiles(t, dir, "*.sealed")); n != 1 {

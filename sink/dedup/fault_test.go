@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"audit_s3/sink/disk"
 	"audit_s3/sink/disk/forgetful"
 )
 
@@ -206,7 +207,7 @@ func TestOpenFailsWithTheDisk(t *testing.T) {
 	w := r.open(t)
 	w.Add(1, digests(0, 3))
 	must(t, w.Save(1))
-	r.put(t, nameOf(2, 0)+half, nil)
+	r.put(t, nameOf(2, 0)+disk.Half, nil)
 	for offset := 1; ; offset++ {
 		begun := r.fs.Ops()
 		r.fs.FailAt(begun+offset, forgetful.Fail)

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"audit_s3/sink/disk"
 )
 
 const (
@@ -22,7 +24,6 @@ const (
 	headLen = 8 + 4
 	tailLen = 4
 	suffix  = ".seen"
-	half    = ".new" // a file that is being written
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -80,28 +81,6 @@ func parseName(base string) (segment uint64, at time.Duration, ok bool) {
 	return segment, at, nameOf(segment, at) == base
 }
 
-// write makes one file: complete under another name first, so that a crash never
-// leaves half of one. The size is above 0 once the file has its own name, though
-// that may not be durable.
-func (w *Window) write(path string, digests []Digest) (size int64, err error) {
-	b := encode(digests)
-	f, err := w.opts.FS.OpenFile(path+half, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = w.opts.FS.Rename(path+half, path)
-	}
-	if err != nil {
-		return 0, errors.Join(err, w.opts.FS.Remove(path+half))
-	}
-	return int64(len(b)), w.opts.FS.SyncDir(w.dir)
-}
-
 // load reads what a former process saved, one file at a time, since a backlog may
 // have more of them than there is room for. The clock goes on from the latest.
 func (w *Window) load() error {
@@ -135,7 +114,7 @@ func (w *Window) list() error {
 		switch {
 		case entry.IsDir():
 			continue
-		case strings.HasSuffix(entry.Name(), suffix+half):
+		case strings.HasSuffix(entry.Name(), suffix+disk.Half):
 			if err := w.opts.FS.Remove(path); err != nil {
 				return err
 			}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"audit_s3/sink/disk"
 )
 
 const golden = "testdata/digests-v1.golden"
@@ -174,7 +176,7 @@ func TestFilesOfOtherNamesAreLeftAlone(t *testing.T) {
 
 func TestFoldersAreLeftAlone(t *testing.T) {
 	r := newRig()
-	for _, name := range []string{nameOf(1, 0), nameOf(1, 0) + half} {
+	for _, name := range []string{nameOf(1, 0), nameOf(1, 0) + disk.Half} {
 		must(t, r.fs.MkdirAll(filepath.Join(seen, name), 0o700))
 	}
 	w := r.open(t)
@@ -186,8 +188,8 @@ func TestFoldersAreLeftAlone(t *testing.T) {
 func TestHalfAFileIsRemoved(t *testing.T) {
 	r := newRig()
 	b := encode(digests(0, 3))
-	r.put(t, nameOf(1, 0)+half, b)
-	r.put(t, nameOf(2, 0)+half, b[:9])
+	r.put(t, nameOf(1, 0)+disk.Half, b)
+	r.put(t, nameOf(2, 0)+disk.Half, b[:9])
 	w := r.open(t)
 	expectKnown(t, w, 5)
 	if w.Saved(1) || w.Saved(2) || len(r.files()) > 0 {

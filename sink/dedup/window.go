@@ -198,12 +198,13 @@ func (w *Window) Save(segment uint64) error {
 	}
 	// No digest is added to a sealed one any more: written without mu, so that no
 	// flush waits for it.
-	size, err := w.write(path, digests)
+	content := encode(digests)
+	placed, err := disk.WriteWhole(w.opts.FS, path, content)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if size > 0 {
-		w.bytes += size - g.bytes
-		g.file, g.bytes = path, size
+	if placed {
+		w.bytes += int64(len(content)) - g.bytes
+		g.file, g.bytes = path, int64(len(content))
 	}
 	if err != nil {
 		return fmt.Errorf("saving the digests of records of segment %d: %w", segment, err)

@@ -66,7 +66,7 @@ func TestAppendsFromManyGoroutines(t *testing.T) {
 			if seg.Sequence%5 == 0 {
 				err = seg.Quarantine(errForATest, true)
 			}
-			if err = errors.Join(err, s.UseReserve(), seg.Commit()); err != nil {
+			if err = errors.Join(err, useReserve(s, nothing), seg.Commit()); err != nil {
 				t.Error(err)
 			}
 		}

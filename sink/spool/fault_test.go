@@ -247,10 +247,9 @@ func TestEverythingAtEveryCapacity(t *testing.T) {
 		}
 		// The oldest is shipped by the room set aside, and frees what it had.
 		if seg := oldest(s); seg != nil {
-			must(t, s.UseReserve())
 			f, err := s.Scratch()
 			must(t, err)
-			if _, err := f.Write(make([]byte, reserved)); err != nil {
+			if err := useReserve(s, func() error { _, err := f.Write(make([]byte, reserved)); return err }); err != nil {
 				t.Fatalf("capacity %d: the room that was set aside: %v", capacity, err)
 			}
 			must(t, f.Close())

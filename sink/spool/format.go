@@ -161,6 +161,17 @@ func readAvailable(r io.ReaderAt, b []byte, offset int64) (n int) {
 	return len(b)
 }
 
+// available is a file whose unreadable sectors are zeros.
+type available struct{ r io.ReaderAt }
+
+func (a available) ReadAt(b []byte, at int64) (int, error) {
+	n := readAvailable(a.r, b, at)
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
 func shortOrUnread(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return errShort

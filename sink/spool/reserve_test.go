@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,7 +48,7 @@ func TestReserveGivenUpIsTakenAgainBeforeAnythingIsAppended(t *testing.T) {
 	mustAppend(t, s, "a")
 	seg := mustSeal(t, s)
 	for range 2 { // twice is once
-		must(t, s.UseReserve())
+		must(t, useReserve(s, nothing))
 	}
 	if on.Used() != s.Stats().Bytes || len(files(t, on, "reserve")) > 0 {
 		t.Errorf("%d bytes are still set aside", on.Used()-s.Stats().Bytes)
@@ -127,7 +128,7 @@ func (c cannotReserve) Reserve(disk.File, int64) error { return c.err }
 func TestFileSystemThatCannotReserve(t *testing.T) {
 	s := open(t, small(cannotReserve{forgetful.New(storeDir), errors.ErrUnsupported}))
 	mustAppend(t, s, "a")
-	must(t, s.UseReserve())
+	must(t, useReserve(s, nothing))
 	mustAppend(t, s, "b")
 	if got := framesOf(t, mustSeal(t, s)); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("frames %q", got)
@@ -151,7 +152,7 @@ func TestReserveHoldsBlocksOnARealDisk(t *testing.T) {
 	if stat.Size != 0 || can && stat.Blocks*512 < 1<<20 {
 		t.Errorf("it has %d bytes and %d blocks", stat.Size, stat.Blocks)
 	}
-	must(t, s.UseReserve())
+	must(t, useReserve(s, nothing))
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("given up, it is still there: %v", err)
 	}
@@ -160,4 +161,61 @@ func TestReserveHoldsBlocksOnARealDisk(t *testing.T) {
 		t.Errorf("it is not taken again: %v", err)
 	}
 	must(t, s.Close())
+}
+
+// TestRoomSetAsideIsNotTakenBackFromWhoUsesIt: frames are refused meanwhile, and
+// nobody else writes files.
+func TestRoomSetAsideIsNotTakenBackFromWhoUsesIt(t *testing.T) {
+	on := forgetful.New(storeDir)
+	s := open(t, small(on))
+	other := make(chan error, 1)
+	err := useReserve(s, func() error {
+		if _, err := s.Append([]byte("a")); !errors.Is(err, ErrFull) {
+			t.Errorf("error %v, want ErrFull", err)
+		}
+		go func() { other <- s.WithRoom(nothing) }()
+		select {
+		case <-other:
+			t.Error("another writes at the same time")
+		case <-time.After(20 * time.Millisecond):
+		}
+		return errForATest
+	})
+	if !errors.Is(err, errForATest) {
+		t.Errorf("error %v", err)
+	}
+	must(t, <-other)
+	mustAppend(t, s, "a")
+	if !s.reserve.held() {
+		t.Error("it is not taken again")
+	}
+}
+
+// TestRoomForFilesOfSegments: for one at a time always, for more within the limit.
+func TestRoomForFilesOfSegments(t *testing.T) {
+	opts := roomy(forgetful.New(storeDir))
+	opts.SegmentSize, opts.Limit = 1000, 4000
+	s := open(t, opts)
+	first, second, third := s.Room(), s.Room(), s.Room()
+	if first == nil || second == nil || third == nil || s.Room() != nil {
+		t.Fatal("want room for three of 1000 in 4000 bytes, one of which is for the segments")
+	}
+	if _, err := s.Append(make([]byte, 995)); !errors.Is(err, ErrFull) {
+		t.Errorf("error %v, want ErrFull", err)
+	}
+	second.Release()
+	second.Release() // twice is once
+	if _, err := s.Append(make([]byte, 100)); err != nil {
+		t.Error(err)
+	}
+	first.Release()
+	if s.Room() == nil {
+		t.Error("no room for one, though nobody has what is set aside")
+	}
+	if s.Room() != nil {
+		t.Error("room for two, though the limit allows one")
+	}
+	third.Release()
+	(*Room)(nil).Release()
+	checkUsed(t, s)
 }

@@ -48,7 +48,7 @@ func (s *Segment) Damaged() bool { return s.name.state.quarantined() }
 // Convertible tells whether something can be made of its frames: not if the
 // header is lost, nor if every attempt to convert it failed.
 func (s *Segment) Convertible() bool {
-	return s.Header.ID != "" && s.name.state != stateUnconvertible
+	return s.ID != "" && s.name.state != stateUnconvertible
 }
 
 // Open opens the segment's file for reading.
@@ -56,8 +56,26 @@ func (s *Segment) Open() (disk.File, error) {
 	return s.spool.fs.OpenFile(s.Path(), os.O_RDONLY, 0)
 }
 
-// Digest is the SHA-256 of the sealed bytes, in hex. For a segment that a former
-// process sealed it reads the file once.
+// Content is what can be read of an open segment's bytes that count: of one in
+// quarantine zeros stand for what the disk does not give back.
+func (s *Segment) Content(f disk.File) (*io.SectionReader, error) {
+	size := s.size
+	if !s.Damaged() {
+		return io.NewSectionReader(f, 0, size), nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return io.NewSectionReader(available{f}, 0, min(size, info.Size())), nil
+}
+
+// Tries is how many conversions began that never ended, this one among them.
+func (s *Segment) Tries() int { return s.name.tries }
+
+// Digest is the SHA-256 of the sealed bytes, in hex; of a segment in quarantine
+// that of its Content. For a segment that a former process sealed it reads the
+// file once.
 func (s *Segment) Digest() (string, error) {
 	if s.digest != "" {
 		return s.digest, nil
@@ -67,12 +85,16 @@ func (s *Segment) Digest() (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	content, err := s.Content(f)
+	if err != nil {
+		return "", err
+	}
 	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(f, s.size))
+	n, err := io.Copy(h, content)
 	if err != nil {
 		return "", &CorruptionError{s.Path(), n, fmt.Errorf("%w: %w", errUnread, err)}
 	}
-	if n < s.size {
+	if n < s.size && !s.Damaged() {
 		return "", &CorruptionError{s.Path(), n, errShort}
 	}
 	s.digest = hex.EncodeToString(h.Sum(nil))
@@ -163,10 +185,13 @@ func (s *Segment) Commit() error {
 	}
 	s.spool.forget(s, s.onDisk)
 	// Were the deletion lost in a crash, the segment would be shipped again:
-	// the same objects under the same names.
+	// the same objects under the same names. So an error is no reason to repeat.
 	s.spool.mu.Lock()
 	defer s.spool.mu.Unlock()
-	return s.spool.syncNames()
+	if err := s.spool.syncNames(); err != nil {
+		s.spool.opts.Log.Warn("the deletion of a shipped segment may be forgotten by a loss of power; it would be shipped again, which changes nothing", "segment", s.Path(), "error", err)
+	}
+	return nil
 }
 
 // settle saves the writer's state if sealing could not. It must, or a crash after

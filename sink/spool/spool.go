@@ -83,7 +83,10 @@ type Spool struct {
 	aside    int64      // segments put into quarantine since the start
 	scratch  uint64     // files made so far
 	reserve  reserve
-	ready    chan struct{}
+	// asideTaken means that somebody has the room that the limit sets aside.
+	asideTaken bool
+	side       int64 // bytes of the caller's own files
+	ready      chan struct{}
 }
 
 // writing is the open segment. Only bytes up to good are trusted and hashed.
@@ -104,8 +107,8 @@ type writing struct {
 // Open locks the spool inside storeDir, creating it if needed, and recovers what
 // a former process left. The error names the folder and what to do.
 func Open(storeDir string, opts Options) (*Spool, error) {
-	s := &Spool{dir: filepath.Join(storeDir, folder), opts: opts, fs: opts.FS, ready: make(chan struct{}, 1)}
-	s.reserve = s.newReserve()
+	dir := filepath.Join(storeDir, folder)
+	s := &Spool{dir: dir, opts: opts, fs: opts.FS, ready: make(chan struct{}, 1), reserve: newReserve(opts.FS, dir, opts.SegmentSize)}
 	if err := s.create(storeDir); err != nil {
 		return nil, err
 	}
@@ -386,12 +389,21 @@ func (s *Spool) Pending() []*Segment {
 	return append([]*Segment(nil), s.pending...)
 }
 
-// Account adds bytes of a caller's own files in the folder to what the limit
-// bounds; fewer of them are a negative number.
+// Account tells how many bytes the caller's own files in the folder have, which
+// the limit bounds too.
 func (s *Spool) Account(bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used += bytes
+	s.used += bytes - s.side
+	s.side = bytes
+}
+
+// Last is the writer, and the number and digest of its last segment that gets no
+// more frames: 0 and "" before the first.
+func (s *Spool) Last() (writer string, sequence uint64, digest string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.Writer, s.state.Sequence, s.state.Digest
 }
 
 // Stats is the spool at one moment.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -330,3 +331,17 @@ func (c counter) Handle(_ context.Context, r slog.Record) error {
 	}
 	return nil
 }
+
+// useReserve runs write with the room that was set aside.
+func useReserve(s *Spool, write func() error) error {
+	full := error(syscall.ENOSPC)
+	return s.WithRoom(func() error {
+		if err := full; err != nil {
+			full = nil
+			return err
+		}
+		return write()
+	})
+}
+
+func nothing() error { return nil }
