@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,12 +38,14 @@ type variant struct {
 	workers  string
 	clusters []string // one section each
 	outages  bool     // S3 is away half of the time
+	faults   bool     // half of all uploads go wrong
 }
 
 var variants = []variant{
 	{name: "one worker", workers: "1", clusters: []string{"prod"}},
 	{name: "four workers", workers: "4", clusters: []string{"prod"}},
 	{name: "one worker, S3 away half of the time", workers: "1", clusters: []string{"prod"}, outages: true},
+	{name: "four workers, half of all uploads go wrong", workers: "4", clusters: []string{"prod"}, faults: true},
 	{name: "two sections of four workers, S3 away half of the time", workers: "4", clusters: []string{"east", "west"}, outages: true},
 }
 
@@ -80,6 +84,8 @@ type trial struct {
 	host    rig.Host
 	random  *rand.Rand
 	writers []*writer
+	front   *rig.Front  // nil: none is before S3
+	calm    atomic.Bool // nothing goes wrong any more
 	seen    sightings
 	began   time.Time
 	took    time.Duration
@@ -103,6 +109,12 @@ func newTrial(t *testing.T, v variant) *trial {
 	if err := r.s3.CreateBucket(ctx, bucket); err != nil {
 		t.Fatal(err)
 	}
+	if v.faults {
+		if r.front, err = rig.NewFront(strings.TrimPrefix(r.s3.Endpoint, "http://"), r.fault()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.front.Close)
+	}
 	opts := rig.HostOptions{Dir: r.hostDir(), AfterFlush: true, Grace: 2 * time.Second}
 	for _, cluster := range v.clusters {
 		opts.Outputs = append(opts.Outputs, r.section(cluster))
@@ -124,13 +136,34 @@ func (r *trial) section(cluster string) rig.Section {
 	s := rig.Section{
 		{"name", "audit_s3"}, {"match", "*"}, {"workers", r.variant.workers}, {"retry_limit", "no_limits"},
 		{"bucket", bucket}, {"cluster", cluster}, {"policy_file", "none"},
-		{"endpoint", r.s3.Endpoint}, {"store_dir", r.storeDir(cluster)},
+		{"endpoint", r.endpoint()}, {"store_dir", r.storeDir(cluster)},
 		{"total_file_size", "1M"}, {"upload_timeout", "1s"}, {"shutdown_timeout", "500ms"}, {"plugin_log_level", "debug"},
 	}
 	if key, value, ok := strings.Cut(*extra, "="); ok {
 		s = s.Set(key, value)
 	}
 	return s
+}
+
+func (r *trial) endpoint() string {
+	if r.front != nil {
+		return r.front.Endpoint
+	}
+	return r.s3.Endpoint
+}
+
+// fault makes every second request, on average, go wrong.
+func (r *trial) fault() func(int, *http.Request) rig.Fault {
+	random := rand.New(rand.NewPCG(r.random.Uint64(), 1))
+	faults := []rig.Fault{{Reset: true}, {LoseAnswer: true}, {LoseAnswer: true}, {Corrupt: true}, {Delay: 500 * time.Millisecond},
+		{Status: 500, Code: "InternalError"}, {Status: 503, Code: "SlowDown"}, {Status: 403, Code: "AccessDenied"}, {Status: 409, Code: "ConditionalRequestConflict"}}
+	return func(int, *http.Request) rig.Fault {
+		if random.IntN(2) == 0 || r.calm.Load() {
+			return rig.Fault{}
+		}
+		r.seen.faults.Add(1)
+		return faults[random.IntN(len(faults))]
+	}
 }
 
 func (r *trial) hostDir() string                { return filepath.Join(r.dir, "host") }

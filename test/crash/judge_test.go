@@ -53,8 +53,8 @@ func (r *trial) summary() string {
 		posts, repeats = posts+w.posts, repeats+w.repeats
 	}
 	s := &r.seen
-	return fmt.Sprintf("%s, -seed %d, %s: %d kills (%d before the start was over, %d in a conversion, %d with files on their way to S3, %d with an open segment), %d graceful stops, %d outages of S3; %d posts (%d repeated although acknowledged), %d duplicates logged",
-		r.host.Version(), *seed, r.took, s.kills, s.killsWhileStarting, s.converting, s.scratch, s.open, s.stops, s.outages.Load(), posts, repeats, s.duplicates)
+	return fmt.Sprintf("%s, -seed %d, %s: %d kills (%d before the start was over, %d in a conversion, %d with files on their way to S3, %d with an open segment), %d graceful stops, %d outages of S3, %d uploads that went wrong; %d posts (%d repeated although acknowledged), %d duplicates logged",
+		r.host.Version(), *seed, r.took, s.kills, s.killsWhileStarting, s.converting, s.scratch, s.open, s.stops, s.outages.Load(), s.faults.Load(), posts, repeats, s.duplicates)
 }
 
 // writePosted lists every event that was posted, for SQL to read.

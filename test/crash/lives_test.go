@@ -123,6 +123,7 @@ func (r *trial) post(more bool) (finish func()) {
 // drain starts the host for the last time, with S3 there, and waits until all
 // that is on disk has gone there.
 func (r *trial) drain() {
+	r.calm.Store(true)
 	r.start()
 	finish := r.post(true)
 	time.Sleep(100 * time.Millisecond)

@@ -14,7 +14,7 @@ type sightings struct {
 	kills, stops, killsWhileStarting int
 	open, converting, scratch        int // kills that found such files
 	duplicates                       int
-	outages                          atomic.Int64
+	outages, faults                  atomic.Int64
 	remarks                          []string // lines of logs that tell of trouble
 }
 

@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,7 +40,7 @@ func TestOutageAndKillLoseAndDoubleNothing(t *testing.T) {
 		s.post("audit", list(simple(fmt.Sprintf("second-%d", j), nil)))
 		events++
 	}
-	s.waitLog("it stays in the spool and will be tried again")
+	s.waitLog("everything stays in the spool and is tried again")
 	if err := s.s3.Start(s.ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -98,17 +101,10 @@ func TestDamagedSegmentIsArchivedAsFarAsItIsIntact(t *testing.T) {
 	s.waitRows(2, "auditid IN ('event-0', 'event-2')")
 	s.stop()
 	s.waitRows(2, "true")
-	objects, err := s.s3.Objects(bucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var raw []string
-	for _, o := range objects {
-		if strings.HasPrefix(o.Key, "k8s-audit/_quarantine/cluster=prod/") {
-			raw = append(raw, o.Key)
-			if _, stored := s.get(o.Key); !bytes.Equal(stored, content) {
-				t.Errorf("%s is not the segment's file", o.Key)
-			}
+	raw := s.objects("k8s-audit/_quarantine/cluster=prod/")
+	for _, key := range raw {
+		if _, stored := s.get(key); !bytes.Equal(stored, content) {
+			t.Errorf("%s is not the segment's file", key)
 		}
 	}
 	kept, err := filepath.Glob(filepath.Join(s.dir, "store-prod", "audit_s3", "quarantine", "*.kept"))
@@ -328,21 +324,104 @@ func TestObjectsCarryProvenance(t *testing.T) {
 	s.post("audit", list(simple("a", nil)))
 	s.waitRows(1, "true")
 	s.stop()
-	objects, err := s.s3.Objects(bucket)
-	if err != nil || len(objects) != 1 {
-		t.Fatalf("objects %v, %v", objects, err)
+	objects := s.objects("k8s-audit/cluster=prod/")
+	if len(objects) != 1 {
+		t.Fatalf("objects %v", objects)
 	}
-	head, body := s.get(objects[0].Key)
+	head, body := s.get(objects[0])
 	for _, key := range []string{"plugin-version", "schema-version", "writer", "sequence", "segment", "segment-sha256",
 		"redaction", "segment-received", "segment-archived", "segment-dropped", "segment-rejected", "rows"} {
 		if head[key] == "" {
 			t.Errorf("object metadata lacks %s: %v", key, head)
 		}
 	}
-	if !strings.Contains(objects[0].Key, "-"+head["segment"]+"-"+head["segment-sha256"][:16]+".parquet") {
-		t.Errorf("key %s does not hold segment %s and digest %s", objects[0].Key, head["segment"], head["segment-sha256"])
+	if !strings.Contains(objects[0], "-"+head["segment"]+"-"+head["segment-sha256"][:16]+".parquet") {
+		t.Errorf("key %s does not hold segment %s and digest %s", objects[0], head["segment"], head["segment-sha256"])
 	}
 	if !bytes.Contains(body, []byte("audit_s3.segment-sha256")) {
 		t.Error("the Parquet footer holds no provenance")
+	}
+}
+
+// objects are the keys that begin so.
+func (s *setup) objects(prefix string) (keys []string) {
+	s.t.Helper()
+	all, err := s.s3.Objects(bucket)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, o := range all {
+		if strings.HasPrefix(o.Key, prefix) {
+			keys = append(keys, o.Key)
+		}
+	}
+	return keys
+}
+
+// TestWriterKeepsRecordsOfItself: each start, stop and change of configuration,
+// and the policies that were in force.
+func TestWriterKeepsRecordsOfItself(t *testing.T) {
+	s := newSetup(t)
+	policy := filepath.Join(s.dir, "policy.yaml")
+	text := []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n")
+	if err := os.WriteFile(policy, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	section := s.section("prod").Set("redaction", "default")
+	s.run(section)
+	s.waitLog("S3 can be written, and refuses to overwrite")
+	s.post("audit", list(simple("a", nil)))
+	s.waitRows(1, "true")
+	s.stop()
+	s.s3.Stop() // what happens meanwhile is told afterwards
+	s.run(section.Set("policy_file", policy).Set("shutdown_timeout", "0"))
+	s.stop()
+	if err := s.s3.Start(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.run(section.Set("policy_file", policy))
+	s.stop()
+
+	var kinds []string
+	var starts []map[string]any
+	for _, key := range s.objects("k8s-audit/_writer/cluster=prod/dt=") {
+		_, body := s.get(key)
+		var record map[string]any
+		if err := json.Unmarshal(body, &record); err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+		kinds = append(kinds, fmt.Sprint(record["kind"], " ", record["sequence"]))
+		if record["kind"] == "start" {
+			starts = append(starts, record)
+		}
+	}
+	slices.Sort(kinds)
+	if want := []string{"start 0", "start 1", "start 1", "stop 1", "stop 1", "stop 1"}; !slices.Equal(kinds, want) {
+		t.Fatalf("records %v, want %v", kinds, want)
+	}
+	changes := 0
+	for _, record := range starts {
+		changed, _ := record["changed"].(map[string]any)
+		if file, ok := changed["policy_file"].(map[string]any); ok {
+			changes++
+			if file["from"] != "none" || file["to"] != policy {
+				t.Errorf("changed %v", changed)
+			}
+		}
+	}
+	if changes != 1 {
+		t.Errorf("the change of policy_file is told %d times", changes)
+	}
+	for _, key := range s.objects("k8s-audit/_policy/") {
+		_, body := s.get(key)
+		if want := fmt.Sprintf("k8s-audit/_policy/%x.yaml", sha256.Sum256(body)); key != want {
+			t.Errorf("%s holds what should be %s", key, want)
+		}
+	}
+	if got := s.objects(fmt.Sprintf("k8s-audit/_policy/%x", sha256.Sum256(text))); len(got) != 1 {
+		t.Error("the policy is not there")
+	}
+	if n := len(s.objects("k8s-audit/_policy/")); n != 2 {
+		t.Errorf("%d documents, want the policy and the redaction", n)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -28,6 +29,8 @@ type Host interface {
 	Kill()
 	// Running tells whether it has not ended.
 	Running() bool
+	// Memory is what it has resident, and had at most since it was started, in bytes.
+	Memory() (now, most int64, err error)
 	// Log is what it has written so far.
 	Log() string
 }
@@ -42,11 +45,17 @@ type HostOptions struct {
 	AfterFlush bool
 	// Grace is how long an end may take until all chunks are flushed; 0: 10 s.
 	Grace time.Duration
+	// HotReload lets Reloader.Reload work, for a real Fluent Bit only.
+	HotReload bool
 	// Inputs are further [INPUT] sections and ParsersFile their parsers, for a
 	// real Fluent Bit only.
 	Inputs      string
 	ParsersFile string
 }
+
+// Reloader is a Host that can go on with the configuration as its file now says,
+// in the same process.
+type Reloader interface{ Reload() error }
 
 func (o HostOptions) graceSeconds() int {
 	if o.Grace == 0 {
@@ -117,8 +126,13 @@ func newFluentBit(path string, opts HostOptions) (Host, error) {
 	if opts.ParsersFile != "" {
 		parsers = "    parsers_file           " + opts.ParsersFile + "\n"
 	}
+	reload := "off"
+	if opts.HotReload {
+		reload = "on"
+	}
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `[SERVICE]
+    hot_reload             %s
     flush                  0.2
     grace                  %d
     log_level              info
@@ -132,7 +146,7 @@ func newFluentBit(path string, opts HostOptions) (Host, error) {
     port                   %d
     buffer_max_size        96M
     storage.type           filesystem
-%s`, opts.graceSeconds(), filepath.Join(opts.Dir, "chunks"), parsers, port, opts.Inputs)
+%s`, reload, opts.graceSeconds(), filepath.Join(opts.Dir, "chunks"), parsers, port, opts.Inputs)
 	for _, section := range opts.Outputs {
 		section.write(&conf)
 	}
@@ -188,6 +202,8 @@ func (f *fluentBit) Post(ctx context.Context, tag string, body []byte) error {
 	return nil
 }
 
+func (f *fluentBit) Reload() error { return f.process.cmd.Process.Signal(syscall.SIGHUP) }
+
 func (f *fluentBit) Stop(ctx context.Context) error { return f.process.stop(ctx) }
 
 func (f *fluentBit) Kill() {
@@ -197,6 +213,8 @@ func (f *fluentBit) Kill() {
 }
 
 func (f *fluentBit) Running() bool { return f.process.running() }
+
+func (f *fluentBit) Memory() (now, most int64, err error) { return f.process.memory() }
 
 func (f *fluentBit) Log() string {
 	if f.process == nil {

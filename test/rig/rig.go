@@ -138,6 +138,33 @@ func (p *process) running() bool {
 	}
 }
 
+// memory is what the process has resident, and had at most, in bytes.
+func (p *process) memory() (now, most int64, err error) {
+	if !p.running() {
+		return 0, 0, errors.New("the process is not running")
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(line, ":")
+		var kb int64
+		switch name {
+		case "VmRSS":
+			_, err = fmt.Sscan(value, &kb)
+			now = kb << 10
+		case "VmHWM":
+			_, err = fmt.Sscan(value, &kb)
+			most = kb << 10
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	return now, most, nil
+}
+
 // buffer is a bytes.Buffer for several goroutines.
 type buffer struct {
 	mu sync.Mutex

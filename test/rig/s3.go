@@ -66,9 +66,11 @@ func (s *S3) Stop() {
 }
 
 // Client speaks to the server.
-func (s *S3) Client() *s3.Client {
+func (s *S3) Client() *s3.Client { return clientOf(s.Endpoint) }
+
+func clientOf(endpoint string) *s3.Client {
 	return s3.New(s3.Options{
-		BaseEndpoint: aws.String(s.Endpoint),
+		BaseEndpoint: aws.String(endpoint),
 		UsePathStyle: true,
 		Region:       Region,
 		Credentials:  credentials.NewStaticCredentialsProvider(AccessKey, SecretKey, ""),

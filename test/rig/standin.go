@@ -206,6 +206,8 @@ func (s *standIn) Kill() {
 
 func (s *standIn) Running() bool { return s.process.running() }
 
+func (s *standIn) Memory() (now, most int64, err error) { return s.process.memory() }
+
 func (s *standIn) Log() string {
 	if s.process == nil {
 		return ""
