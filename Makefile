@@ -7,10 +7,10 @@ PLUGIN  := $(BUILD)/out_audit_s3.so
 
 export CGO_ENABLED = 1
 
-.PHONY: help build test-tools test test-policy crash demo lint generate fuzz clean
+.PHONY: help build test-tools test test-policy test-s3 crash soak demo lint generate fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the plugin into build/out_audit_s3.so
 	@echo "== building $(PLUGIN)"
@@ -24,16 +24,28 @@ test-tools: ## build the S3 server and the stand-in host that tests and demo use
 test: build test-tools ## unit tests with the race detector, fuzz seeds, end to end
 	@echo "== unit tests, race detector on, with the seeds of every fuzz target"
 	@$(GO) test -race ./...
+	@echo "== what the race detector is too slow or too large for: a fault at every operation, memory"
+	@$(GO) test ./sink -run TestEveryOperationMayFailOrBeTheLast
+	@$(GO) test ./convert -run TestMemoryOf
 	@echo "== end to end"
-	@cd test && $(GO) test -timeout 9m ./...
+	@cd test && $(GO) test -timeout 15m ./...
 
 POLICY_CASES ?= 1000000
 test-policy: ## hold a million decisions against the API server's own (some minutes)
 	@$(GO) test ./convert -run TestDifferentialPolicy -policy-cases $(POLICY_CASES) -timeout 60m -v
 
 KILLS ?= 200
-crash: build test-tools ## kill the host KILLS times in each of four ways of running it, and count what reached S3 (ten minutes)
+crash: build test-tools ## kill the host KILLS times in each of five ways of running it, and count what reached S3 (ten minutes)
 	@cd test && $(GO) test ./crash -v -count=1 -timeout 60m -kills $(KILLS)
+
+EVENTS ?= 10000000
+soak: build test-tools ## send EVENTS events, with S3 away for a third of them, and watch memory, spool and what arrives (twenty minutes)
+	@cd test && $(GO) test ./soak -v -count=1 -timeout 180m -events $(EVENTS)
+
+test-s3: test-tools ## the way to S3 with SeaweedFS beside versitygw, and a backlog of 10,000 segments (ten minutes, most of it for building SeaweedFS)
+	@echo "== building SeaweedFS"
+	@cd test/seaweedfs && CGO_ENABLED=0 $(GO) build -o ../../$(BUILD)/weed github.com/seaweedfs/seaweedfs/weed
+	@cd test && $(GO) test ./s3 -v -count=1 -timeout 30m -backlogs 0,1,100,10000
 
 demo: build test-tools ## from a POST to a SQL answer on this machine, in under a minute once built
 	@cd test && $(GO) run ./cmd/demo
@@ -48,13 +60,13 @@ lint: ## gofmt, vet, golangci-lint, tidy modules
 	@$(GO) mod tidy -diff && cd test && $(GO) mod tidy -diff
 
 generate: ## rewrite what is made from code: README's table, golden files
-	@$(GO) test ./conf ./convert ./sink/spool -run 'TestReadme|TestGolden' -update
+	@$(GO) test ./conf ./convert ./sink/spool ./sink/dedup -run 'TestReadme|TestGolden' -update
 
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME each
-	@for target in FuzzChunk FuzzEvent FuzzFrame FuzzPolicy FuzzJSON FuzzSecretSpans; do \
-		$(GO) test ./convert -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done
-	@$(GO) test ./sink/spool -run '^$$' -fuzz '^FuzzSegment$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
+	@for package in ./convert ./sink/spool ./sink/dedup; do \
+		for target in $$($(GO) test $$package -list '^Fuzz' | grep '^Fuzz'); do \
+			$(GO) test $$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done; done
 
 clean: ## remove what was built
 	@rm -rf $(BUILD)
