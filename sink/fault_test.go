@@ -53,6 +53,9 @@ func (w *world) Put(_ context.Context, _ string, object convert.Object, body *io
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return 0, err
 	}
+	if strings.Contains(object.Key, "_writer/") {
+		return Existed, nil
+	}
 	ids, ok := w.made[object.Key]
 	if id, found := quarantined(object.Key); found {
 		if ids, ok = w.made[id]; !ok { // torn, not poisoned
@@ -133,6 +136,7 @@ func (w *world) open() {
 		var err error
 		if w.sink, err = prepare(w.opts, w, pace{}); err == nil {
 			w.sink.encode = w.encode
+			w.sink.recordStart()
 			return
 		}
 		if w.fs.Crashed() {
@@ -235,6 +239,9 @@ func (w *world) settle() {
 	w.repeat()
 	_ = w.sink.spool.Seal()
 	w.ship()
+	if left := w.sink.outbox.list(); len(left) > 0 {
+		w.t.Errorf("%d records are left in the outbox", len(left))
+	}
 	if left := w.sink.spool.Stats(); left.Pending > 0 {
 		w.t.Errorf("%d segments are left in the spool", left.Pending)
 	}
