@@ -110,7 +110,9 @@ func TestTroubleIsSaidOnceAMinute(t *testing.T) {
 				appendAll(t, s, fmt.Sprint("event-", i))
 			}
 			s.start()
-			eventually(t, "trouble", func() bool { return s.Stats().UploadErrors[reason] >= map[string]int64{"one in ten": 4, "all": 16}[name] })
+			eventually(t, "trouble", func() bool {
+				return s.Stats().UploadErrors[reason] >= map[string]int64{"one in ten": 4, "all": 16}[name]
+			})
 			if n := len(log.lines("level=ERROR")); n < 1 || n > 2 { // of one object, and of all
 				t.Errorf("said %d times", n)
 			}
