@@ -91,7 +91,9 @@ func TestExitInTheMiddleOfAConversion(t *testing.T) {
 func TestHotReload(t *testing.T) {
 	s := newSetup(t)
 	front := s.slow(time.Minute)
-	section := s.section("prod").Set("endpoint", front.Endpoint).Set("shutdown_timeout", "5m")
+	// Fluent Bit 5.1.1 starts the workers of a Go output twice and frees one set of
+	// them on a reload; the other reads freed memory within 1.5 s. So: no workers.
+	section := s.section("prod").Without("workers").Set("endpoint", front.Endpoint).Set("shutdown_timeout", "5m")
 	if err := s.start(rig.HostOptions{Outputs: []rig.Section{section}, HotReload: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +120,7 @@ func TestHotReload(t *testing.T) {
 			t.Errorf("reload %d took %v", n, took)
 		}
 		s.postAgain(list(simple(fmt.Sprint("after-", n), nil)))
+		time.Sleep(2 * time.Second) // whatever outlived its instance has woken up by then
 	}
 	s.host.Kill() // an exit would wait for uploads
 	s.run(s.section("prod"))
