@@ -60,7 +60,7 @@ lint: ## gofmt, vet, golangci-lint, tidy modules
 	@$(GO) mod tidy -diff && cd test && $(GO) mod tidy -diff
 
 generate: ## rewrite what is made from code: README's table, golden files
-	@$(GO) test ./conf ./convert ./sink/spool ./sink/dedup -run 'TestReadme|TestGolden' -update
+	@$(GO) test ./conf ./convert ./sink/spool ./sink/dedup -run 'TestReadme|TestGolden|TestGenerated' -update
 
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME each
