@@ -53,7 +53,7 @@ const batch = 400
 // NewSample reads the events and moves them by whole days, so that they are of
 // the last days before now: events far from the time of receipt are filed by that.
 func NewSample(now time.Time) (*Sample, error) {
-	day := now.UTC().Truncate(24 * time.Hour).AddDate(0, 0, -3)
+	day := now.UTC().Truncate(24*time.Hour).AddDate(0, 0, -3)
 	s := &Sample{
 		Window: Window{Cluster: Cluster, From: day, To: day.AddDate(0, 0, 4)},
 		lists:  map[string][][]byte{},

@@ -19,12 +19,13 @@ import (
 
 // Query is one question of the pack.
 type Query struct {
-	Name   string // of its file, without .sql
-	Title  string // first sentence of its head
-	Policy string // what it needs of the policy
-	Cost   string // which columns it reads
-	JQ     string // the same question to the events as JSON; rows as objects
-	SQL    string // the statement; of a view its CREATE VIEW
+	Name    string // of its file, without .sql
+	Title   string // first sentence of its head
+	Control string // of a compliance view: the control that its rows are evidence for
+	Policy  string // what it needs of the policy
+	Cost    string // which columns it reads
+	JQ      string // the same question to the events as JSON; rows as objects
+	SQL     string // the statement; of compliance the CREATE VIEWs of it and its aliases
 }
 
 // Conf is the folder of what a user deploys.
@@ -77,7 +78,7 @@ func readQuery(file string) (Query, error) {
 		if !ok {
 			break
 		}
-		for mark, field := range map[string]*string{" Policy: ": &q.Policy, " Cost: ": &q.Cost, " jq: ": &q.JQ} {
+		for mark, field := range map[string]*string{" Control: ": &q.Control, " Policy: ": &q.Policy, " Cost: ": &q.Cost, " jq: ": &q.JQ} {
 			if tail, ok := strings.CutPrefix(comment, mark); ok {
 				into, comment = field, tail
 			}
@@ -94,6 +95,16 @@ func readQuery(file string) (Query, error) {
 	return q, nil
 }
 
+// Views are the statements that make a compliance view and its aliases.
+func (q Query) Views() []string { return split(q.SQL) }
+
+// Select is a compliance view as a query, in a window. Other than a query's, its
+// time is that of the row, which may stand for a whole day.
+func (q Query) Select(w Window) Query {
+	q.SQL = "SELECT * FROM " + q.Name + " WHERE " + w.Condition()
+	return q
+}
+
 // Statements are those of a file of conf, without comments, in order.
 func Statements(file string) ([]string, error) {
 	conf, err := Conf()
@@ -104,19 +115,22 @@ func Statements(file string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return split(string(text)), nil
+}
+
+func split(text string) (statements []string) {
 	var b strings.Builder
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		if !strings.HasPrefix(strings.TrimSpace(line), "--") {
 			b.WriteString(line)
 		}
 	}
-	var statements []string
-	for s := range strings.SplitSeq(b.String(), ";\n") {
+	for s := range strings.SplitSeq(b.String()+"\n", ";\n") {
 		if s = strings.TrimSuffix(strings.TrimSpace(s), ";"); s != "" {
 			statements = append(statements, s)
 		}
 	}
-	return statements, nil
+	return statements
 }
 
 // Window is what a query looks at: one cluster, from From until before To.
@@ -141,6 +155,6 @@ func (q Query) In(w Window) (string, error) {
 func (w Window) Condition() string {
 	const day, second = "2006-01-02", "2006-01-02 15:04:05"
 	from, to := w.From.UTC(), w.To.UTC()
-	return fmt.Sprintf("cluster = '%s' AND dt BETWEEN '%s' AND '%s' AND stagetimestamp >= TIMESTAMP '%s' AND stagetimestamp < TIMESTAMP '%s'",
+	return fmt.Sprintf("cluster = '%s' AND dt BETWEEN '%s' AND '%s' AND stagetimestamp >= TIMESTAMP '%s' AND stagetimestamp <  TIMESTAMP '%s'",
 		strings.ReplaceAll(w.Cluster, "'", "''"), from.Format(day), to.Add(-time.Nanosecond).Format(day), from.Format(second), to.Format(second))
 }
