@@ -7,7 +7,7 @@ PLUGIN  := $(BUILD)/out_audit_s3.so
 
 export CGO_ENABLED = 1
 
-.PHONY: help build test-tools test test-policy test-s3 crash soak demo lint generate fuzz clean
+.PHONY: help build test-tools test test-policy test-s3 test-trino check-athena crash soak demo report ask lint generate fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,23 @@ test-s3: test-tools ## the way to S3 with SeaweedFS beside versitygw, and a back
 demo: build test-tools ## from a POST to a SQL answer on this machine, in under a minute once built
 	@cd test && $(GO) run ./cmd/demo
 
+check-athena: ## hold the CloudFormation template and the SQL against cfn-lint and sqlglot (Python, from PyPI)
+	@bash conf/athena/check/check.sh $(BUILD)/venv
+
+test-trino: build test-tools ## ask a real Trino every question of the pack (needs a JDK; fetches 0.8 GB once)
+	@cd test && TRINO=1 $(GO) test ./trino -v -count=1 -timeout 60m
+
+ARCHIVE ?=
+CLUSTER ?= prod-1
+FROM    ?= yesterday
+TO      ?=
+report: ## print the daily report: ARCHIVE=folder or s3://bucket/prefix, CLUSTER, FROM and TO (days, UTC)
+	@cd test && $(GO) run ./cmd/ask -archive "$(ARCHIVE)" -cluster "$(CLUSTER)" -from "$(FROM)" -to "$(TO)" report
+
+QUERY ?=
+ask: ## ask one question of conf/athena: QUERY=name, or none for their list; ARCHIVE, CLUSTER, FROM, TO as for report
+	@cd test && $(GO) run ./cmd/ask -archive "$(ARCHIVE)" -cluster "$(CLUSTER)" -from "$(FROM)" -to "$(TO)" $(QUERY)
+
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 lint: ## gofmt, vet, golangci-lint, tidy modules
@@ -59,8 +76,9 @@ lint: ## gofmt, vet, golangci-lint, tidy modules
 	@cd test && $(GO) run $(LINT) run --config ../.golangci.yml ./...
 	@$(GO) mod tidy -diff && cd test && $(GO) mod tidy -diff
 
-generate: ## rewrite what is made from code: README's table, golden files
+generate: build test-tools ## rewrite what is made from code: README's table, the table's definitions, COVERAGE.md, golden files
 	@$(GO) test ./conf ./convert ./sink/spool ./sink/dedup -run 'TestReadme|TestGolden|TestGenerated' -update
+	@cd test && $(GO) test ./ask -run TestGenerated -update
 
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME each

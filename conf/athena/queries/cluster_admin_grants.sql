@@ -11,7 +11,7 @@
 --        subjects: ((.requestObject.subjects? // .responseObject.subjects?) | json), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, verb, namespace,
   coalesce(nullif(name, ''), json_extract_scalar(responseobject, '$.metadata.name'), '') AS binding,
-  json_format(coalesce(json_extract(requestobject, '$.subjects'), json_extract(responseobject, '$.subjects'))) AS subjects,
+  nullif(json_format(coalesce(json_extract(requestobject, '$.subjects'), json_extract(responseobject, '$.subjects'))), 'null') AS subjects,
   peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

@@ -7,7 +7,7 @@
 SELECT stagetimestamp, effectiveuser, usertype, verb, subresource,
   coalesce(nullif(name, ''), json_extract_scalar(responseobject, '$.metadata.name'), '') AS name,
   json_extract_scalar(requestobject, '$.spec.signerName') AS signer,
-  json_format(json_extract(requestobject, '$.status.conditions')) AS conditions, peerip, auditid
+  nullif(json_format(json_extract(requestobject, '$.status.conditions')), 'null') AS conditions, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'
   AND dt BETWEEN '2026-11-01' AND '2026-11-07'

@@ -7,7 +7,7 @@
 --     | {effectiveuser: who, verb, namespace: .objectRef.namespace, pod: .objectRef.name, code: .responseStatus.code,
 --        containers: (.requestObject.spec.ephemeralContainers | json), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, verb, namespace, name AS pod, code,
-  json_format(json_extract(requestobject, '$.spec.ephemeralContainers')) AS containers, peerip, auditid
+  nullif(json_format(json_extract(requestobject, '$.spec.ephemeralContainers')), 'null') AS containers, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'
   AND dt BETWEEN '2026-11-01' AND '2026-11-07'

@@ -7,9 +7,9 @@
 --     | {effectiveuser: who, verb, resource: .objectRef.resource, name: named, rules: (.requestObject.rules | json), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, verb, resource, namespace,
   coalesce(nullif(name, ''), json_extract_scalar(responseobject, '$.metadata.name'), '') AS name, code,
-  json_format(json_extract(requestobject, '$.rules')) AS rules,
-  json_format(json_extract(requestobject, '$.roleRef')) AS roleref,
-  json_format(json_extract(requestobject, '$.subjects')) AS subjects, peerip, auditid
+  nullif(json_format(json_extract(requestobject, '$.rules')), 'null') AS rules,
+  nullif(json_format(json_extract(requestobject, '$.roleRef')), 'null') AS roleref,
+  nullif(json_format(json_extract(requestobject, '$.subjects')), 'null') AS subjects, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'
   AND dt BETWEEN '2026-11-01' AND '2026-11-07'

@@ -1,15 +1,14 @@
--- Service account tokens that were issued (TokenRequest), and long-lived ones
--- made as Secrets of type kubernetes.io/service-account-token. credentialid in
--- later events names the token that was used (JTI=…).
--- Policy: TokenRequests at Metadata; the Secrets' type is in their bodies, which
--- no policy should record.
--- Cost: reads requestobject of Secrets.
--- jq: requests[] | select(succeeded) | select(.verb == "create")
---     | select((.objectRef.resource == "serviceaccounts" and .objectRef.subresource == "token")
---         or (.objectRef.resource == "secrets" and .requestObject.type? == "kubernetes.io/service-account-token"))
---     | {effectiveuser: who, resource: .objectRef.resource, namespace: .objectRef.namespace, name: (.objectRef.name // ""), auditid: .auditID}
-SELECT stagetimestamp, effectiveuser, usertype, resource, namespace, name,
-  json_format(json_extract(requestobject, '$.spec.audiences')) AS audiences,
+-- Service account tokens that were issued (TokenRequest), and for how long.
+-- credentialid in later events names the token that was used (JTI=…). Long-lived
+-- tokens made as Secrets cannot be told from other Secrets, since no archive
+-- holds the bodies of those: secret_changes.sql shows their creation.
+-- Policy: that it happened, at Metadata; audience, duration and pod, at Request,
+-- which shipped policies do not record, as the answer is the token.
+-- Cost: reads requestobject.
+-- jq: requests[] | select(succeeded and .verb == "create" and .objectRef.resource == "serviceaccounts" and .objectRef.subresource == "token")
+--     | {effectiveuser: who, namespace: .objectRef.namespace, name: (.objectRef.name // ""), auditid: .auditID}
+SELECT stagetimestamp, effectiveuser, usertype, namespace, name,
+  nullif(json_format(json_extract(requestobject, '$.spec.audiences')), 'null') AS audiences,
   json_extract_scalar(requestobject, '$.spec.expirationSeconds') AS expirationseconds,
   json_extract_scalar(requestobject, '$.spec.boundObjectRef.name') AS boundto, peerip, auditid
 FROM requests
@@ -19,6 +18,6 @@ WHERE cluster = 'prod-1'
   AND stagetimestamp <  TIMESTAMP '2026-11-08 00:00:00'
   AND verb = 'create'
   AND code < 400
-  AND ((resource = 'serviceaccounts' AND subresource = 'token')
-    OR (resource = 'secrets' AND json_extract_scalar(requestobject, '$.type') = 'kubernetes.io/service-account-token'))
+  AND resource = 'serviceaccounts'
+  AND subresource = 'token'
 ORDER BY stagetimestamp;

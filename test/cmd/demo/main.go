@@ -15,9 +15,9 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
+	"audit_s3/test/ask"
 	"audit_s3/test/rig"
 )
 
@@ -206,20 +206,14 @@ func show(ctx context.Context, s3 *rig.S3, glob string) error {
 
 // table runs a query and prints its rows.
 func table(ctx context.Context, glob, query string) error {
-	columns, rows, err := rig.Query(ctx, glob, query)
+	db, err := ask.Open(ctx, glob)
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "   "+strings.Join(columns, "\t"))
-	for _, row := range rows {
-		cells := make([]string, len(row))
-		for i, v := range row {
-			if v != nil {
-				cells[i] = fmt.Sprint(v)
-			}
-		}
-		fmt.Fprintln(w, "   "+strings.Join(cells, "\t"))
+	defer db.Close()
+	columns, rows, err := db.Query(ctx, query)
+	if err != nil {
+		return err
 	}
-	return w.Flush()
+	return ask.Print(os.Stdout, "   ", 0, columns, rows)
 }
