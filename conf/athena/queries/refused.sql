@@ -14,4 +14,4 @@ WHERE cluster = 'prod-1'
   AND stagetimestamp <  TIMESTAMP '2026-11-08 00:00:00'
   AND code = 403
 GROUP BY effectiveuser, verb, resource, subresource, namespace
-ORDER BY requests DESC, effectiveuser;
+ORDER BY requests DESC, effectiveuser, verb, resource, subresource, namespace;
