@@ -5,9 +5,9 @@
 -- and never asks a catalog, so nothing has to be registered when a day begins.
 -- What lies outside of the projected values is not an error: it is silently not
 -- found. Hence
---   projection.dt.range         begins with the first day of the archive, and ends
---                               tomorrow: events of a clock that is ahead by less
---                               than a day are filed under their own day.
+--   projection.dt.range         begins 400 days before the first upload, since events
+--                               that old when they come in are filed under their own
+--                               day, and ends tomorrow, since a clock may be ahead.
 --   projection.cluster.values   names every cluster that writes here.
 --
 -- Beyond a few dozen clusters, replace the two projection.cluster lines by
@@ -56,7 +56,7 @@ TBLPROPERTIES (
   'projection.cluster.values' = 'prod-1,prod-2',
   'projection.dt.type' = 'date',
   'projection.dt.format' = 'yyyy-MM-dd',
-  'projection.dt.range' = '2026-01-01,NOW+1DAY',
+  'projection.dt.range' = '2025-01-01,NOW+1DAY',
   'projection.dt.interval' = '1',
   'projection.dt.interval.unit' = 'DAYS',
   'storage.location.template' = 's3://my-audit-archive/k8s-audit/cluster=${cluster}/dt=${dt}/'

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS audit (
   dt varchar WITH (
     partition_projection_type = 'date',
     partition_projection_format = 'yyyy-MM-dd',
-    partition_projection_range = ARRAY['2026-01-01', 'NOW+1DAY'],
+    partition_projection_range = ARRAY['2025-01-01', 'NOW+1DAY'],
     partition_projection_interval = 1,
     partition_projection_interval_unit = 'DAYS')
 )

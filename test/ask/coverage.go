@@ -79,7 +79,7 @@ func coverage(all, some answerOf) string {
 		}
 		return "partial: " + strings.Join(parts, ", ")
 	}
-	return fmt.Sprintf("partial: %d of %d rows as in full", same, len(all.rows))
+	return fmt.Sprintf("partial: %d of %d sums as in full", same, len(all.rows))
 }
 
 // keyOf is the columns that tell one row from another: of requests the audit ID
@@ -125,12 +125,25 @@ func textOf(row map[string]any, columns []string) string {
 // compliance under every shipped policy.
 func (d *DB) CoveragePage(ctx context.Context, w Window) (string, error) {
 	var b strings.Builder
+	fmt.Fprintf(&b, "### views\n\n%s", coverageHead())
+	for _, view := range []string{"requests", "events", "ocsf_api_activity"} {
+		q := Query{Name: view, SQL: "SELECT * FROM " + view + " WHERE " + w.Condition()}
+		if view == "ocsf_api_activity" {
+			q.SQL = fmt.Sprintf("SELECT *, metadata.uid AS auditid FROM (SELECT *, time_dt AS stagetimestamp FROM %s) AS o WHERE %s", view, w.Condition())
+		}
+		line, err := d.coverageLine(ctx, q, w)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "| [%s](views.sql) |%s counts what is recorded. |\n", view, line)
+	}
+	b.WriteString("\n")
 	for _, folder := range []string{"queries", "compliance"} {
 		questions, err := Queries(folder)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "### %s\n\n| | `%s` | needs |\n|---|%s---|\n", folder, strings.Join(ShippedPolicies, "` | `"), strings.Repeat("---|", len(ShippedPolicies)))
+		fmt.Fprintf(&b, "### %s\n\n%s", folder, coverageHead())
 		for _, q := range questions {
 			if folder == "compliance" {
 				for _, statement := range q.Views() {
@@ -151,11 +164,18 @@ func (d *DB) CoveragePage(ctx context.Context, w Window) (string, error) {
 	return b.String(), nil
 }
 
+func coverageHead() string {
+	return fmt.Sprintf("| | `%s` | needs |\n|---|%s---|\n", strings.Join(ShippedPolicies, "` | `"), strings.Repeat("---|", len(ShippedPolicies)))
+}
+
 func (d *DB) coverageLine(ctx context.Context, q Query, w Window) (string, error) {
 	w.Cluster = "none"
 	all, err := d.answer(ctx, q, w)
 	if err != nil {
 		return "", err
+	}
+	if len(all.rows) == 0 {
+		return "", fmt.Errorf("the sample holds nothing that %s finds: its coverage cannot be told", q.Name)
 	}
 	var b strings.Builder
 	for _, policy := range ShippedPolicies {
