@@ -6,7 +6,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(who != "" and (who | startswith("system:") | not))
 --     | select((.objectRef.resource | IN("secrets", "configmaps")) or (.objectRef.subresource | IN("log", "exec", "attach", "portforward", "ephemeralcontainers", "proxy")))
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW pci_10_2_1_1 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

@@ -6,7 +6,7 @@
 -- jq: requests[] | select(((.user.groups // []) | any(. == "system:masters"))
 --        or ((.impersonatedUser.groups // []) | any(. == "system:masters"))
 --        or (.annotations["authorization.k8s.io/reason"] // "" | test("ClusterRole \"cluster-admin\"")))
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW pci_10_2_1_2 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

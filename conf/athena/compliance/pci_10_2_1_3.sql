@@ -4,7 +4,7 @@
 -- Policy: complete at Metadata.
 -- Cost: metadata only.
 -- jq: requests[] | select(.objectRef.namespace == "security")
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW pci_10_2_1_3 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

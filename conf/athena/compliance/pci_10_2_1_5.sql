@@ -6,7 +6,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(succeeded and (dryrun | not))
 --     | select(.impersonatedUser != null or (change and ((.objectRef.apiGroup == "rbac.authorization.k8s.io") or (.objectRef.resource | IN("serviceaccounts", "certificatesigningrequests")))))
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW pci_10_2_1_5 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

@@ -7,7 +7,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(((.objectRef.namespace // "") == "security" and (change or (.objectRef.subresource // "" | IN("exec", "attach", "portforward", "ephemeralcontainers"))))
 --        or (change and .objectRef.namespace == "kube-system" and (.objectRef.name // "" | test("^kube-apiserver"))))
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW pci_10_2_1_6 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

@@ -6,7 +6,7 @@
 -- jq: requests[] | select(.verb | IN("create", "delete", "deletecollection")) | select(succeeded and (dryrun | not)) | select((.objectRef.resource // "") != "")
 --     | select((.objectRef.resource | IN("leases", "events", "subjectaccessreviews", "tokenreviews", "selfsubjectaccessreviews", "selfsubjectreviews", "selfsubjectrulesreviews", "localsubjectaccessreviews")) | not)
 --     | select((.objectRef.namespace // "") | IN("", "kube-system", "kube-public", "kube-node-lease", "security"))
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW pci_10_2_1_7 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

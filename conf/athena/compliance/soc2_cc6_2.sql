@@ -6,7 +6,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(change and succeeded and (dryrun | not))
 --     | select(.objectRef.resource | IN("serviceaccounts", "certificatesigningrequests"))
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW soc2_cc6_2 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

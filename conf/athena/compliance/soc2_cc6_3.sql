@@ -3,7 +3,7 @@
 -- Policy: complete at Metadata; what was granted is in the bodies, at Request.
 -- Cost: metadata only.
 -- jq: requests[] | select(change and succeeded and (dryrun | not)) | select(.objectRef.apiGroup == "rbac.authorization.k8s.io")
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW soc2_cc6_3 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

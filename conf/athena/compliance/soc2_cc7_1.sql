@@ -6,7 +6,7 @@
 -- jq: requests[] | select(change and succeeded and (dryrun | not)) | select((.objectRef.subresource // "") != "status")
 --     | select((.objectRef.apiGroup | IN("admissionregistration.k8s.io", "apiregistration.k8s.io", "apiextensions.k8s.io", "flowcontrol.apiserver.k8s.io"))
 --        or (.objectRef.resource | IN("networkpolicies", "nodes", "runtimeclasses", "priorityclasses")))
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW soc2_cc7_1 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

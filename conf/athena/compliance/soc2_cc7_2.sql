@@ -6,7 +6,7 @@
 -- jq: requests[] | select(((.responseStatus.code | IN(401, 403)) or (.user.username // "") == "") or (.responseStatus.code // 0) >= 500 or .stage == "Panic"
 --        or (.user.username == "system:anonymous" and .annotations["authorization.k8s.io/decision"] == "allow")
 --        or (.objectRef.subresource | IN("exec", "attach", "portforward", "ephemeralcontainers", "proxy")))
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW soc2_cc7_2 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

@@ -6,7 +6,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(change and succeeded and (dryrun | not))
 --     | select((.objectRef.resource // "") | IN("leases", "events") | not) | select((.objectRef.subresource // "") != "status")
---     | {username: (.user.username // ""), effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: (.user.username // ""), effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 CREATE OR REPLACE VIEW soc2_cc8_1 AS
 SELECT cluster, dt, stagetimestamp, username, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name,
   code, decision, decisionreason, peerip, useragent, requesturi, auditid

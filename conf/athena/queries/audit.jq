@@ -21,6 +21,9 @@ def dryrun: .requestURI | test("[?&]dryRun=");
 # The object's name; with generateName it is only in the answer.
 def named: if (.objectRef.name // "") != "" then .objectRef.name else (.responseObject.metadata.name? // "") end;
 
+# A field of objectRef as the table has it: null where there is no objectRef.
+def ref(f): if .objectRef == null then null else (.objectRef | f // "") end;
+
 # JSON text, or null where there is nothing.
 def json: if . == null then null else tojson end;
 

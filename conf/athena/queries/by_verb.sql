@@ -1,7 +1,7 @@
 -- Requests by verb and resource.
 -- Policy: counts what is recorded.
 -- Cost: metadata only.
--- jq: requests | group_by([.verb, .objectRef.resource // ""])[] | {verb: .[0].verb, resource: (.[0].objectRef.resource // ""), requests: length}
+-- jq: requests | group_by([.verb, .objectRef.resource // ""])[] | {verb: .[0].verb, resource: (.[0] | ref(.resource)), requests: length}
 SELECT verb, resource, count(*) AS requests, count_if(code >= 400) AS failed, count(DISTINCT effectiveuser) AS users
 FROM requests
 WHERE cluster = 'prod-1'

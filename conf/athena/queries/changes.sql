@@ -5,7 +5,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(change and succeeded and (dryrun | not))
 --     | select((.objectRef.resource // "") | IN("leases", "events") | not) | select((.objectRef.subresource // "") != "status")
---     | {effectiveuser: who, verb, resource: (.objectRef.resource // ""), namespace: (.objectRef.namespace // ""), name: (.objectRef.name // ""), auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: ref(.resource), namespace: ref(.namespace), name: ref(.name), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, apigroup, resource, subresource, namespace, name, code, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

@@ -7,7 +7,7 @@
 -- Cost: reads requestobject and responseobject.
 -- jq: requests[] | select(.objectRef.resource | IN("clusterrolebindings", "rolebindings")) | select(change and succeeded and (dryrun | not))
 --     | select((.requestObject.roleRef.name? // .responseObject.roleRef.name? // "") == "cluster-admin")
---     | {effectiveuser: who, verb, namespace: (.objectRef.namespace // ""), binding: named,
+--     | {effectiveuser: who, verb, namespace: ref(.namespace), binding: named,
 --        subjects: ((.requestObject.subjects? // .responseObject.subjects?) | json), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, verb, namespace,
   coalesce(nullif(name, ''), json_extract_scalar(responseobject, '$.metadata.name'), '') AS binding,

@@ -3,7 +3,7 @@
 -- Policy: complete at Metadata; signer and conditions at Request.
 -- Cost: reads requestobject.
 -- jq: requests[] | select(.objectRef.resource == "certificatesigningrequests") | select(change and succeeded and (dryrun | not))
---     | {effectiveuser: who, verb, subresource: (.objectRef.subresource // ""), name: named, signer: .requestObject.spec.signerName?, auditid: .auditID}
+--     | {effectiveuser: who, verb, subresource: ref(.subresource), name: named, signer: .requestObject.spec.signerName?, auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, subresource,
   coalesce(nullif(name, ''), json_extract_scalar(responseobject, '$.metadata.name'), '') AS name,
   json_extract_scalar(requestobject, '$.spec.signerName') AS signer,

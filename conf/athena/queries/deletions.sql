@@ -6,7 +6,7 @@
 -- Policy: complete at Metadata; a policy that drops controllers drops cascades.
 -- Cost: metadata only.
 -- jq: requests[] | select(succeeded and (dryrun | not)) | select((.verb | IN("delete", "deletecollection")) or .objectRef.subresource == "eviction")
---     | {effectiveuser: who, verb, resource: (.objectRef.resource // ""), namespace: (.objectRef.namespace // ""), name: (.objectRef.name // ""), auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: ref(.resource), namespace: ref(.namespace), name: ref(.name), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, resource, subresource, namespace, name, code, requesturi, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

@@ -5,7 +5,7 @@
 -- jq: requests[] | select(change and succeeded and (dryrun | not))
 --     | select(.requestObject | tojson | test("\"hostPath\" *: *\\{|\"host(Network|PID|IPC)\" *: *true"))
 --     | select(.objectRef.apiGroup // "" | IN("", "apps", "batch"))
---     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: (.objectRef.namespace // ""), name: named, auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: ref(.namespace), name: named, auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, resource, namespace,
   coalesce(nullif(name, ''), json_extract_scalar(responseobject, '$.metadata.name'), '') AS name,
   array_join(regexp_extract_all(requestobject, '"hostPath" *: *\{[^}]*"path" *: *"([^"]*)"', 1), ' ') AS hostpaths, peerip, auditid

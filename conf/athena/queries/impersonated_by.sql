@@ -2,7 +2,7 @@
 -- Policy: complete at Metadata. Policies match the original user.
 -- Cost: metadata only.
 -- jq: requests[] | select(.impersonatedUser.username == "bob@example.com")
---     | {username: .user.username, verb, resource: (.objectRef.resource // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: .user.username, verb, resource: ref(.resource), code: .responseStatus.code, auditid: .auditID}
 SELECT stagetimestamp, username, verb, resource, namespace, name, code, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

@@ -4,7 +4,7 @@
 -- Policy: complete at Metadata. Policies match the original user.
 -- Cost: metadata only.
 -- jq: requests[] | select(.impersonatedUser != null)
---     | {username: .user.username, effectiveuser: who, verb, resource: (.objectRef.resource // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {username: .user.username, effectiveuser: who, verb, resource: ref(.resource), code: .responseStatus.code, auditid: .auditID}
 SELECT stagetimestamp, username, effectiveuser, array_join(impersonateduser.groups, ',') AS impersonatedgroups,
   verb, resource, namespace, name, code, peerip, auditid
 FROM requests

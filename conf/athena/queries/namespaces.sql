@@ -2,7 +2,7 @@
 -- Policy: complete at Metadata.
 -- Cost: metadata only.
 -- jq: requests[] | select(.objectRef.resource == "namespaces") | select((.objectRef.subresource // "") != "status") | select(change and succeeded and (dryrun | not))
---     | {effectiveuser: who, verb, subresource: (.objectRef.subresource // ""), name: (.objectRef.name // ""), auditid: .auditID}
+--     | {effectiveuser: who, verb, subresource: ref(.subresource), name: ref(.name), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, subresource, name, code, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

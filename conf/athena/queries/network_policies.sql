@@ -3,7 +3,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(change and succeeded and (dryrun | not)) | select((.objectRef.subresource // "") == "")
 --     | select(.objectRef.resource | IN("networkpolicies", "services", "ingresses", "gateways", "httproutes"))
---     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: (.objectRef.namespace // ""), name: (.objectRef.name // ""), auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: ref(.namespace), name: ref(.name), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, resource, namespace, name, code, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

@@ -7,7 +7,7 @@
 -- condition out, and it is metadata only.
 -- jq: requests[] | select(.objectRef.resource == "pods" and .objectRef.namespace == "payments")
 --     | select(.objectRef.name == "ledger-x7k2p" or ((.objectRef.name // "") == "" and .verb == "create" and .responseObject.metadata.name? == "ledger-x7k2p"))
---     | {effectiveuser: who, verb, subresource: (.objectRef.subresource // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {effectiveuser: who, verb, subresource: ref(.subresource), code: .responseStatus.code, auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, subresource, code, level, requestobject, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

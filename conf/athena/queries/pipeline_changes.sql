@@ -6,7 +6,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(((.objectRef.namespace // "") == "security" and (change or (.objectRef.subresource // "" | IN("exec", "attach", "portforward", "ephemeralcontainers"))))
 --       or (change and .objectRef.namespace == "kube-system" and (.objectRef.name // "" | test("^kube-apiserver"))))
---     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: .objectRef.namespace, name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: .objectRef.namespace, name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, resource, subresource, namespace, name, code, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

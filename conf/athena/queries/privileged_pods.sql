@@ -6,7 +6,7 @@
 -- jq: requests[] | select(change and succeeded and (dryrun | not))
 --     | select(.requestObject | tojson | test("\"privileged\" *: *true|\"allowPrivilegeEscalation\" *: *true|\"capabilities\" *: *\\{[^}]*\"add\""))
 --     | select(.objectRef.apiGroup // "" | IN("", "apps", "batch"))
---     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: (.objectRef.namespace // ""), name: named, auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: ref(.namespace), name: named, auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, resource, subresource, namespace,
   coalesce(nullif(name, ''), json_extract_scalar(responseobject, '$.metadata.name'), '') AS name,
   regexp_like(requestobject, '"privileged" *: *true') AS privileged,

@@ -3,7 +3,7 @@
 -- Policy: counts what is recorded.
 -- Cost: metadata only.
 -- jq: empty
-SELECT coalesce(objectref.resource, '') AS resource, verb, coalesce(impersonateduser.username, userinfo.username) AS effectiveuser,
+SELECT objectref.resource AS resource, verb, coalesce(impersonateduser.username, userinfo.username) AS effectiveuser,
   count(*) AS events, sum(redactions) AS redactions, max(stagetimestamp) AS last
 FROM audit
 WHERE cluster = 'prod-1'
@@ -11,5 +11,5 @@ WHERE cluster = 'prod-1'
   AND stagetimestamp >= TIMESTAMP '2026-11-01 00:00:00'
   AND stagetimestamp <  TIMESTAMP '2026-11-08 00:00:00'
   AND redactions > 0
-GROUP BY coalesce(objectref.resource, ''), verb, coalesce(impersonateduser.username, userinfo.username)
+GROUP BY objectref.resource, verb, coalesce(impersonateduser.username, userinfo.username)
 ORDER BY redactions DESC, resource, verb, effectiveuser;

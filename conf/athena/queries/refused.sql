@@ -4,7 +4,7 @@
 -- Cost: metadata only.
 -- jq: [requests[] | select(.responseStatus.code == 403)]
 --     | group_by([who, .verb, .objectRef.resource // "", .objectRef.subresource // "", .objectRef.namespace // ""])[]
---     | {effectiveuser: .[0] | who, verb: .[0].verb, resource: (.[0].objectRef.resource // ""), namespace: (.[0].objectRef.namespace // ""), requests: length}
+--     | {effectiveuser: .[0] | who, verb: .[0].verb, resource: (.[0] | ref(.resource)), namespace: (.[0] | ref(.namespace)), requests: length}
 SELECT effectiveuser, verb, resource, subresource, namespace, count(*) AS requests,
   min(stagetimestamp) AS first, max(stagetimestamp) AS last, max(decisionreason) AS reason, max(peerip) AS peerip
 FROM requests

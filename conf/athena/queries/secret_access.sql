@@ -7,7 +7,7 @@
 -- jq: [.[] | select(.objectRef.resource == "secrets") | select(.verb | IN("get", "list", "watch")) | select(succeeded)
 --      | select((.verb == "watch" and .stage == "ResponseStarted") or (.verb != "watch" and .stage == "ResponseComplete"))]
 --     | unique_by(identity)[]
---     | {effectiveuser: who, verb, namespace: (.objectRef.namespace // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {effectiveuser: who, verb, namespace: ref(.namespace), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 SELECT DISTINCT stagetimestamp, coalesce(impersonateduser.username, userinfo.username) AS effectiveuser,
   verb, objectref.namespace AS namespace, objectref.name AS name, responsestatus.code AS code,
   element_at(sourceips, -1) AS peerip, useragent, auditid

@@ -3,7 +3,7 @@
 -- Policy: complete at Metadata.
 -- Cost: metadata only.
 -- jq: requests[] | select(.objectRef.resource | IN("secrets", "configmaps")) | select(change and succeeded and (dryrun | not))
---     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: (.objectRef.namespace // ""), name: (.objectRef.name // ""), auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: ref(.namespace), name: ref(.name), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, verb, resource, namespace, name, code, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

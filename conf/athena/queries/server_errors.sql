@@ -2,7 +2,7 @@
 -- Policy: what is recorded at all.
 -- Cost: metadata only.
 -- jq: [requests[] | select((.responseStatus.code // 0) >= 500)] | group_by([.responseStatus.code, .verb, .objectRef.resource // "", .requestURI])[]
---     | {code: .[0].responseStatus.code, verb: .[0].verb, resource: (.[0].objectRef.resource // ""), requests: length}
+--     | {code: .[0].responseStatus.code, verb: .[0].verb, resource: (.[0] | ref(.resource)), requests: length}
 SELECT code, verb, resource, requesturi, count(*) AS requests, max(responsestatus.message) AS message,
   min(stagetimestamp) AS first, max(stagetimestamp) AS last
 FROM requests

@@ -6,7 +6,7 @@
 -- which shipped policies do not record, as the answer is the token.
 -- Cost: reads requestobject.
 -- jq: requests[] | select(succeeded and .verb == "create" and .objectRef.resource == "serviceaccounts" and .objectRef.subresource == "token")
---     | {effectiveuser: who, namespace: .objectRef.namespace, name: (.objectRef.name // ""), auditid: .auditID}
+--     | {effectiveuser: who, namespace: .objectRef.namespace, name: ref(.name), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, namespace, name,
   nullif(json_format(json_extract(requestobject, '$.spec.audiences')), 'null') AS audiences,
   json_extract_scalar(requestobject, '$.spec.expirationSeconds') AS expirationseconds,

@@ -2,7 +2,7 @@
 -- Policy: what is recorded at all; system users are often left out of reads.
 -- Cost: metadata only.
 -- jq: requests[] | select(.user.username == "alice@example.com")
---     | {effectiveuser: who, verb, resource: (.objectRef.resource // ""), name: (.objectRef.name // ""), code: .responseStatus.code, auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: ref(.resource), name: ref(.name), code: .responseStatus.code, auditid: .auditID}
 SELECT stagetimestamp, username, effectiveuser, verb, resource, subresource, namespace, name, code, requesturi, peerip, useragent, auditid
 FROM requests
 WHERE cluster = 'prod-1'

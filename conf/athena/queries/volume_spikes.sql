@@ -3,17 +3,17 @@
 -- as ten times nothing.
 -- Policy: counts what is recorded.
 -- Cost: metadata only.
--- jq: [requests | group_by([who, .objectRef.resource // "", .stageTimestamp[:13]])[] | {user: (.[0] | who), resource: (.[0].objectRef.resource // ""), hour: .[0].stageTimestamp[:13], requests: length}]
+-- jq: [requests | group_by([who, .objectRef.resource // "", .stageTimestamp[:13]])[] | {user: (.[0] | who), resource: (.[0] | ref(.resource)), hour: .[0].stageTimestamp[:13], requests: length}]
 --     | group_by([.user, .resource])[] | median(map(.requests)) as $usual | length as $hours | .[]
 --     | select(.requests >= 100 and ($hours == 1 or .requests >= 10 * $usual)) | {effectiveuser: .user, resource, requests}
 WITH hours AS (
-  SELECT effectiveuser, resource, date_trunc('hour', stagetimestamp) AS hour, count(*) AS requests
+  SELECT effectiveuser, coalesce(resource, '') AS resource, date_trunc('hour', stagetimestamp) AS hour, count(*) AS requests
   FROM requests
   WHERE cluster = 'prod-1'
     AND dt BETWEEN '2026-11-01' AND '2026-11-07'
     AND stagetimestamp >= TIMESTAMP '2026-11-01 00:00:00'
     AND stagetimestamp <  TIMESTAMP '2026-11-08 00:00:00'
-  GROUP BY effectiveuser, resource, date_trunc('hour', stagetimestamp)
+  GROUP BY effectiveuser, coalesce(resource, ''), date_trunc('hour', stagetimestamp)
 ), ranked AS (
   SELECT effectiveuser, resource, hour, requests,
     row_number() OVER (PARTITION BY effectiveuser, resource ORDER BY requests, hour) AS place,

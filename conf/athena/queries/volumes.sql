@@ -4,7 +4,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(change and succeeded and (dryrun | not)) | select((.objectRef.subresource // "") != "status")
 --     | select(.objectRef.resource | IN("persistentvolumes", "persistentvolumeclaims", "storageclasses", "volumeattachments", "volumesnapshots", "volumesnapshotcontents"))
---     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: (.objectRef.namespace // ""), name: (.objectRef.name // ""), auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: ref(.namespace), name: ref(.name), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, resource, namespace, name, code, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

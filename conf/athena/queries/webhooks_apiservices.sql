@@ -4,7 +4,7 @@
 -- Cost: metadata only.
 -- jq: requests[] | select(change and succeeded and (dryrun | not)) | select((.objectRef.subresource // "") == "")
 --     | select(.objectRef.apiGroup | IN("admissionregistration.k8s.io", "apiregistration.k8s.io", "apiextensions.k8s.io"))
---     | {effectiveuser: who, verb, resource: .objectRef.resource, name: (.objectRef.name // ""), auditid: .auditID}
+--     | {effectiveuser: who, verb, resource: .objectRef.resource, name: ref(.name), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, resource, name, code, peerip, auditid
 FROM requests
 WHERE cluster = 'prod-1'

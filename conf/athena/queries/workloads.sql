@@ -4,7 +4,7 @@
 -- Cost: reads requestobject.
 -- jq: requests[] | select(change and succeeded and (dryrun | not)) | select((.objectRef.subresource // "") != "status")
 --     | select(.objectRef.resource | IN("deployments", "statefulsets", "daemonsets", "jobs", "cronjobs", "replicationcontrollers"))
---     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: (.objectRef.namespace // ""), name: named,
+--     | {effectiveuser: who, verb, resource: .objectRef.resource, namespace: ref(.namespace), name: named,
 --        images: ([.requestObject | tojson | scan("\"image\" *: *\"([^\"]*)\"")[0]] | join(" ")), auditid: .auditID}
 SELECT stagetimestamp, effectiveuser, usertype, verb, resource, subresource, namespace,
   coalesce(nullif(name, ''), json_extract_scalar(responseobject, '$.metadata.name'), '') AS name, code,
