@@ -7,7 +7,7 @@ PLUGIN  := $(BUILD)/out_audit_s3.so
 
 export CGO_ENABLED = 1
 
-.PHONY: help build test-tools test test-policy test-s3 test-trino check-athena crash soak demo report ask lint generate fuzz clean
+.PHONY: help build test-tools test test-policy test-s3 test-trino cost check-athena crash soak demo report ask lint generate fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,16 +56,21 @@ check-athena: ## hold the CloudFormation template and the SQL against cfn-lint a
 test-trino: build test-tools ## ask a real Trino every question of the pack (needs a JDK; fetches 0.8 GB once)
 	@cd test && TRINO=1 $(GO) test ./trino -v -count=1 -timeout 60m
 
+cost: build test-tools ## what each question reads of a day of a million events, beside out_s3's gzip JSON, and what a year of small files costs (a real Fluent Bit and Trino; half an hour)
+	@cd test && TRINO=1 $(GO) test ./trino -run TestCost -v -count=1 -timeout 90m -events 1000000 -days 30
+
 ARCHIVE ?=
 CLUSTER ?= prod-1
 FROM    ?= yesterday
 TO      ?=
 report: ## print the daily report: ARCHIVE=folder or s3://bucket/prefix, CLUSTER, FROM and TO (days, UTC)
-	@cd test && $(GO) run ./cmd/ask -archive "$(ARCHIVE)" -cluster "$(CLUSTER)" -from "$(FROM)" -to "$(TO)" report
+	@cd test && $(GO) build -o ../$(BUILD)/ask ./cmd/ask
+	@$(BUILD)/ask -archive "$(ARCHIVE)" -cluster "$(CLUSTER)" -from "$(FROM)" -to "$(TO)" report
 
 QUERY ?=
 ask: ## ask one question of conf/athena: QUERY=name, or none for their list; ARCHIVE, CLUSTER, FROM, TO as for report
-	@cd test && $(GO) run ./cmd/ask -archive "$(ARCHIVE)" -cluster "$(CLUSTER)" -from "$(FROM)" -to "$(TO)" $(QUERY)
+	@cd test && $(GO) build -o ../$(BUILD)/ask ./cmd/ask
+	@$(BUILD)/ask -archive "$(ARCHIVE)" -cluster "$(CLUSTER)" -from "$(FROM)" -to "$(TO)" $(QUERY)
 
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
