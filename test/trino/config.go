@@ -9,7 +9,7 @@ import (
 )
 
 // heap is enough for tables of some million rows.
-const heap = "2G"
+const heap = "6G"
 
 // writeConfiguration fills dir/etc.
 func writeConfiguration(ctx context.Context, dir string, port int, in *installation, o *Options) error {
@@ -30,8 +30,8 @@ func writeConfiguration(ctx context.Context, dir string, port int, in *installat
 			"plugin.dir=" + filepath.Join(in.dir, "plugin"),
 			"catalog.config-dir=" + filepath.Join(dir, "etc", "catalog"),
 			// With the headroom, which is 30 % by default, both must fit into the heap.
-			"query.max-memory=1GB",
-			"query.max-memory-per-node=1GB",
+			"query.max-memory=3GB",
+			"query.max-memory-per-node=3GB",
 		},
 		// Bootstrap lists every property there is, which would push an error out of
 		// the end of the log.
