@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	_ "github.com/duckdb/duckdb-go/v2" // the driver
+	"audit_s3/test/rig" // which registers the driver
 )
 
 // DB is a DuckDB with the table, the views and the functions of the pack.
@@ -62,26 +62,7 @@ func (d *DB) Exec(ctx context.Context, statement string) error {
 
 // Query runs a statement and returns the names of its columns and all rows.
 func (d *DB) Query(ctx context.Context, statement string) (columns []string, rows [][]any, err error) {
-	result, err := d.db.QueryContext(ctx, statement)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer result.Close()
-	if columns, err = result.Columns(); err != nil {
-		return nil, nil, err
-	}
-	for result.Next() {
-		row := make([]any, len(columns))
-		into := make([]any, len(columns))
-		for i := range row {
-			into[i] = &row[i]
-		}
-		if err := result.Scan(into...); err != nil {
-			return nil, nil, err
-		}
-		rows = append(rows, row)
-	}
-	return columns, rows, result.Err()
+	return rig.Rows(ctx, d.db, statement)
 }
 
 // Close ends it.

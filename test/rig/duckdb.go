@@ -33,7 +33,15 @@ func Query(ctx context.Context, glob, query string) (columns []string, rows [][]
 			return nil, nil, err
 		}
 	}
-	result, err := conn.QueryContext(ctx, query)
+	return Rows(ctx, conn, query)
+}
+
+// Rows runs SQL on a database or a connection and returns the names of the columns
+// and all rows.
+func Rows(ctx context.Context, on interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}, query string) (columns []string, rows [][]any, err error) {
+	result, err := on.QueryContext(ctx, query)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -11,21 +11,7 @@ import (
 // TestCompaction runs conf/athena/compaction.sql: large files beside the small
 // ones, proven equal, and found unequal when they are not.
 func TestCompaction(t *testing.T) {
-	ctx := needTrino(t)
-	s3 := bareS3(ctx, t)
-	sample, err := ask.NewSample(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sample.Archive(ctx, t.TempDir(), s3, ask.Cluster); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Start(ctx, options(t, s3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Stop)
-	define(t, s)
+	s, sample := startOnSample(t)
 	statements, err := ask.Statements("athena/compaction.sql")
 	if err != nil {
 		t.Fatal(err)

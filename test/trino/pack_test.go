@@ -15,22 +15,7 @@ import (
 // TestPack asks Trino every question of the investigation pack on an archive that
 // the plugin wrote, and holds each answer against jq on the events as JSON.
 func TestPack(t *testing.T) {
-	ctx := needTrino(t)
-	s3 := bareS3(ctx, t)
-	sample, err := ask.NewSample(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sample.Archive(ctx, t.TempDir(), s3, ask.Cluster); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Start(ctx, options(t, s3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Stop)
-	define(t, s)
-
+	s, sample := startOnSample(t)
 	var report strings.Builder
 	w := tabwriter.NewWriter(&report, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "question\trows\tbytes read\tms\t")
@@ -95,16 +80,30 @@ func answer(t *testing.T, s *Server, report *tabwriter.Writer, q ask.Query, samp
 	})
 }
 
-// bareS3 is a server without a bucket: the sample makes its own.
-func bareS3(ctx context.Context, t *testing.T) *rig.S3 {
+// startOnSample is a Trino with the table and the views over the sample.
+func startOnSample(t *testing.T) (*Server, *ask.Sample) {
 	t.Helper()
-	s, err := rig.NewS3(t.TempDir())
+	ctx := needTrino(t)
+	s3, err := rig.NewS3(t.TempDir()) // without a bucket: the sample makes its own
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Start(ctx); err != nil {
+	if err := s3.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s3.Stop)
+	sample, err := ask.NewSample(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sample.Archive(ctx, t.TempDir(), s3, ask.Cluster); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Start(ctx, options(t, s3))
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
-	return s
+	define(t, s)
+	return s, sample
 }
