@@ -1,4 +1,4 @@
-package athena_test
+package conf_test
 
 import (
 	"encoding/json"
@@ -16,11 +16,11 @@ import (
 
 // What the archive promises is said by what AWS is asked for, so the template is
 // resolved as CloudFormation would, for several sets of parameters, and the
-// resources that result are looked at. cfn-lint (check/check.sh) holds the rest
+// resources that result are looked at. cfn-lint (athena/check/check.sh) holds the rest
 // against the resources' schemas.
 
 const (
-	templateFile = "cloudformation.yaml"
+	templateFile = "athena/cloudformation.yaml"
 	account      = "111122223333"
 	breakGlass   = "arn:aws:iam::111122223333:role/break-glass"
 	admin        = "arn:aws:iam::111122223333:role/admin"
