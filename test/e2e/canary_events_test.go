@@ -9,12 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// canaryStem begins every canary, captured or generated. What is searched for is
-// the stem, so that pieces of canaries, and canaries that a test forgot to write
-// down, are found as well.
-const canaryStem = "CANARY-"
+	"audit_s3/test/canary"
+)
 
 // canaries numbers the generated ones, and knows of each the place where it was
 // put: no two places share one.
@@ -27,19 +24,19 @@ type canaries struct {
 // change what the redaction makes of it.
 func (c *canaries) at(place string) string {
 	c.places = append(c.places, place)
-	return fmt.Sprintf("%sg%04d", canaryStem, len(c.places))
+	return fmt.Sprintf("%sg%04d", canary.Stem, len(c.places))
 }
 
 // place is where a generated canary was put; any other text stands for itself.
-func (c *canaries) place(canary string) string {
-	number, ok := strings.CutPrefix(canary, canaryStem+"g")
+func (c *canaries) place(name string) string {
+	number, ok := strings.CutPrefix(name, canary.Stem+"g")
 	if !ok {
-		return canary
+		return name
 	}
 	if i, err := strconv.Atoi(number); err == nil && i > 0 && i <= len(c.places) {
 		return c.places[i-1]
 	}
-	return canary
+	return name
 }
 
 var placeholder = regexp.MustCompile(`<(text|awkward|base64|jwt|pem|url|document):([^>]*)>`)

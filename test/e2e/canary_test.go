@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -23,146 +22,9 @@ import (
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"audit_s3/test/canary"
 	"audit_s3/test/rig"
 )
-
-// stems are what is searched for: what all canaries begin with, the captured one
-// that has another name, and the key to the S3 server, which the plugin holds too.
-var stems = []string{canaryStem, "SUPERSECRETVALUE1", rig.SecretKey}
-
-// needle is a stem in one encoding.
-type needle struct {
-	encoding string
-	text     []byte
-}
-
-// needles are the stems in every encoding. JSON escapes and percent-encoding leave
-// the letters of a stem alone, so the plain search finds a canary in either; those
-// that change every byte are looked for as well. Base64 at each alignment is what
-// stays the same whatever stands before and behind; its own output may have been
-// encoded once more, as the data of a Secret is in a text that is encoded.
-var needles = sync.OnceValue(func() []needle {
-	var all []needle
-	for _, stem := range stems {
-		once := encodings([]byte(stem))
-		all = append(all, needle{"plain", []byte(stem)})
-		all = append(all, once...)
-		for _, n := range once {
-			if strings.HasPrefix(n.encoding, "base64") {
-				for _, m := range encodings(n.text) {
-					all = append(all, needle{m.encoding + " of " + n.encoding, m.text})
-				}
-			}
-		}
-	}
-	return all
-})
-
-func encodings(b []byte) []needle {
-	all := []needle{
-		{"hex", []byte(hex.EncodeToString(b))},
-		{"HEX", bytes.ToUpper([]byte(hex.EncodeToString(b)))},
-	}
-	percent, unicode := "", ""
-	for _, c := range b {
-		percent += fmt.Sprintf("%%%02X", c)
-		unicode += fmt.Sprintf(`\u%04x`, c)
-	}
-	all = append(all, needle{"percent", []byte(percent)}, needle{"unicode", []byte(unicode)})
-	if lower := strings.ToLower(percent); lower != percent {
-		all = append(all, needle{"percent, lower case", []byte(lower)})
-	}
-	for shift := range 3 {
-		for name, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "base64url": base64.RawURLEncoding} {
-			padded := append(make([]byte, shift), b...)
-			text := encoding.EncodeToString(padded)
-			// Only the characters all of whose six bits are the stem's.
-			from, to := (shift*8+5)/6, len(padded)*8/6
-			all = append(all, needle{fmt.Sprintf("%s+%d", name, shift), []byte(text[from:to])})
-		}
-	}
-	return all
-}
-
-// place is something that is searched: its kind, what it is called, and bytes.
-// The name is searched as well.
-type place struct {
-	kind, name string
-	content    []byte
-}
-
-// hit is a canary that was found.
-type hit struct {
-	kind, name, encoding string
-	canary               string // as much of it as can be told
-	around               string
-}
-
-func (h hit) String() string {
-	return fmt.Sprintf("%s in %s %s, %s: %q", h.canary, h.kind, h.name, h.encoding, h.around)
-}
-
-var canaryName = regexp.MustCompile(`CANARY-[A-Za-z0-9]+(-[0-9]+)?`)
-
-// search finds every stem in every encoding, once for each canary and place.
-func search(places []place) []hit {
-	var hits []hit
-	seen := map[string]bool{}
-	for _, p := range places {
-		for _, text := range [][]byte{p.content, []byte(p.name)} {
-			for _, n := range needles() {
-				for from := 0; ; {
-					i := bytes.Index(text[from:], n.text)
-					if i < 0 {
-						break
-					}
-					i += from
-					from = i + len(n.text)
-					h := hit{p.kind, p.name, n.encoding, "a canary", string(text[max(0, i-60):min(len(text), i+80)])}
-					switch {
-					case n.encoding != "plain":
-						h.canary = decoded(text, i, n.encoding)
-					case canaryName.Match(text[i:]):
-						h.canary = string(canaryName.Find(text[i:min(len(text), i+40)]))
-					}
-					if key := h.kind + "\x00" + h.name + "\x00" + h.encoding + "\x00" + h.canary; !seen[key] {
-						seen[key] = true
-						hits = append(hits, h)
-					}
-				}
-			}
-		}
-	}
-	return hits
-}
-
-// decoded names the canary of a hit in another encoding, as well as it can.
-func decoded(text []byte, at int, encoding string) string {
-	if strings.Contains(encoding, " of ") || !strings.HasPrefix(encoding, "base64") {
-		return "a canary"
-	}
-	isBase64 := func(c byte) bool {
-		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '+' || c == '/' || c == '-' || c == '_'
-	}
-	end := at
-	for end < len(text) && end < at+60 && isBase64(text[end]) {
-		end++
-	}
-	for shift := range min(4, at+1) {
-		run := text[at-shift : end]
-		if len(run)%4 == 1 {
-			run = run[:len(run)-1]
-		}
-		for _, alphabet := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-			plain := make([]byte, len(run))
-			n, _ := alphabet.Decode(plain, run)
-			if name := canaryName.Find(plain[:n]); name != nil {
-				return string(name)
-			}
-		}
-	}
-	return "a canary"
-}
 
 // keptByDefault are the places where a canary may stay under `redaction default`,
 // each with the reason. They may stay in the bodies of events only (the spool and
@@ -191,20 +53,20 @@ var keptByDefault = map[string]string{
 
 // judge sorts hits into leaks, one line for each place where a canary was put, and
 // those that a mode allows; used notes the latter.
-func judge(c *canaries, hits []hit, cluster func(hit) string, used map[string]bool) (leaks []string) {
+func judge(c *canaries, hits []canary.Hit, cluster func(canary.Hit) string, used map[string]bool) (leaks []string) {
 	found := map[string]map[string]bool{}
-	first := map[string]hit{}
+	first := map[string]canary.Hit{}
 	for _, h := range hits {
-		where := c.place(h.canary)
+		where := c.place(h.Canary)
 		_, allowed := keptByDefault[where]
-		if allowed && h.encoding == "plain" && strings.HasPrefix(cluster(h), "default") {
+		if allowed && h.Encoding == "plain" && strings.HasPrefix(cluster(h), "default") {
 			used[where] = true
 			continue
 		}
 		if found[where] == nil {
 			found[where], first[where] = map[string]bool{}, h
 		}
-		found[where][h.kind+" of "+cluster(h)] = true
+		found[where][h.Kind+" of "+cluster(h)] = true
 	}
 	for where, places := range found {
 		leaks = append(leaks, fmt.Sprintf("%q leaks into %s: %s", where, strings.Join(slices.Sorted(maps.Keys(places)), ", "), first[where]))
@@ -220,7 +82,7 @@ type canaryRun struct {
 	clusters []string
 	tmp      string
 	mu       sync.Mutex
-	spool    map[string]place // files of the spool as they were at any time
+	spool    map[string]canary.Place // files of the spool as they were at any time
 	endLook  func()
 }
 
@@ -240,13 +102,13 @@ rules:
 // policy that keeps all bodies, one that keeps requests' and with none at all.
 func newCanaryRun(t *testing.T, modes ...string) *canaryRun {
 	s := newSetup(t)
-	r := &canaryRun{setup: s, canaries: &canaries{}, tmp: filepath.Join(s.dir, "tmp"), spool: map[string]place{}}
+	r := &canaryRun{setup: s, canaries: &canaries{}, tmp: filepath.Join(s.dir, "tmp"), spool: map[string]canary.Place{}}
 	if err := os.Mkdir(r.tmp, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", r.tmp) // of the host
 	r.at("the key of the markers")
-	key := s.write("hmac.key", canaryStem+"g0001-"+strings.Repeat("k", 32))
+	key := s.write("hmac.key", canary.Stem+"g0001-"+strings.Repeat("k", 32))
 	var sections []rig.Section
 	for _, mode := range modes {
 		for _, policy := range []string{"RequestResponse", "Request", "none"} {
@@ -306,23 +168,23 @@ func (r *canaryRun) copyFile(path string) {
 	}
 	before, known := r.spool[name]
 	info, err := os.Stat(path)
-	if err != nil || known && info.Size() <= int64(len(before.content)) {
+	if err != nil || known && info.Size() <= int64(len(before.Content)) {
 		return
 	}
 	if content, err := os.ReadFile(path); err == nil {
-		r.spool[name] = place{"spool", name, content}
+		r.spool[name] = canary.Place{"spool", name, content}
 	}
 }
 
 // left is everything that the plugin has left behind: the spool at any time, files for
 // a moment, objects with keys and metadata, raw and decoded, and the log. The
 // plugin has no metrics yet but those in the log.
-func (r *canaryRun) left() []place {
+func (r *canaryRun) left() []canary.Place {
 	r.t.Helper()
 	r.mu.Lock()
 	all := slices.Collect(maps.Values(r.spool))
 	r.mu.Unlock()
-	all = append(all, place{"log", "", []byte(r.host.Log())})
+	all = append(all, canary.Place{"log", "", []byte(r.host.Log())})
 	for dir, kind := range map[string]string{r.tmp: "temporary file"} {
 		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
@@ -330,7 +192,7 @@ func (r *canaryRun) left() []place {
 			}
 			content, err := os.ReadFile(path)
 			name, _ := filepath.Rel(r.dir, path)
-			all = append(all, place{kind, name, content})
+			all = append(all, canary.Place{kind, name, content})
 			return err
 		})
 		if err != nil {
@@ -343,13 +205,13 @@ func (r *canaryRun) left() []place {
 	}
 	for _, o := range objects {
 		metadata, body := r.get(o.Key)
-		all = append(all, place{"object", o.Key, body})
+		all = append(all, canary.Place{"object", o.Key, body})
 		for k, v := range metadata {
-			all = append(all, place{"object metadata", o.Key + " " + k, []byte(v)})
+			all = append(all, canary.Place{"object metadata", o.Key + " " + k, []byte(v)})
 		}
 		switch {
 		case strings.HasSuffix(o.Key, ".gz"):
-			all = append(all, place{"rejects", o.Key, []byte(gunzip(r.t, o.Path))})
+			all = append(all, canary.Place{"rejects", o.Key, []byte(gunzip(r.t, o.Path))})
 		case strings.HasSuffix(o.Key, ".parquet"):
 			_, rows, err := rig.Query(r.ctx, o.Path, "SELECT to_json(audit)::VARCHAR FROM audit")
 			if err != nil {
@@ -359,7 +221,7 @@ func (r *canaryRun) left() []place {
 			for _, row := range rows {
 				fmt.Fprintln(&text, row...)
 			}
-			all = append(all, place{"rows", o.Key, text.Bytes()})
+			all = append(all, canary.Place{"rows", o.Key, text.Bytes()})
 		case strings.Contains(o.Key, "/_writer/"), strings.Contains(o.Key, "/_policy/"): // plain text
 		default:
 			r.t.Errorf("object %s is of no known kind", o.Key)
@@ -369,10 +231,10 @@ func (r *canaryRun) left() []place {
 }
 
 // clusterOf is the section that a hit belongs to.
-func clusterOf(h hit) string {
-	_, after, ok := strings.Cut(h.name, "cluster=")
+func clusterOf(h canary.Hit) string {
+	_, after, ok := strings.Cut(h.Name, "cluster=")
 	if !ok {
-		if _, after, ok = strings.Cut(h.name, "store-"); !ok {
+		if _, after, ok = strings.Cut(h.Name, "store-"); !ok {
 			return "all"
 		}
 	}
@@ -447,10 +309,10 @@ func TestCanaryIsFoundNowhere(t *testing.T) {
 		}
 		sealed, scratch := 0, 0
 		for name, p := range r.spool {
-			if strings.Contains(name, "store-"+cluster+"/") && strings.HasSuffix(name, ".sealed") && bytes.Contains(p.content, []byte("[REDACTED")) {
+			if strings.Contains(name, "store-"+cluster+"/") && strings.HasSuffix(name, ".sealed") && bytes.Contains(p.Content, []byte("[REDACTED")) {
 				sealed++
 			}
-			if strings.Contains(name, "store-"+cluster+"/audit_s3/scratch/") && len(p.content) > 0 {
+			if strings.Contains(name, "store-"+cluster+"/audit_s3/scratch/") && len(p.Content) > 0 {
 				scratch++
 			}
 		}
@@ -469,18 +331,18 @@ func TestCanaryIsFoundNowhere(t *testing.T) {
 	kinds := map[string]int{}
 	lines := 0
 	for _, p := range places {
-		kinds[p.kind]++
-		if p.kind == "rejects" {
-			lines += bytes.Count(p.content, []byte("\n"))
+		kinds[p.Kind]++
+		if p.Kind == "rejects" {
+			lines += bytes.Count(p.Content, []byte("\n"))
 		}
 	}
-	t.Logf("searched %v for %d canaries in %d encodings", kinds, len(r.places)+14, len(needles()))
+	t.Logf("searched %v for %d canaries in %d encodings", kinds, len(r.places)+14, canary.Needles())
 	if want := rejects * len(r.clusters); lines != want {
 		t.Errorf("%d rejects were searched, want %d", lines, want)
 	}
 
 	used := map[string]bool{}
-	leaks := judge(r.canaries, search(places), clusterOf, used)
+	leaks := judge(r.canaries, canary.Search(places), clusterOf, used)
 	for _, leak := range leaks {
 		t.Error(leak)
 	}
@@ -510,9 +372,9 @@ func TestCanarySearchFindsPlantedLeaks(t *testing.T) {
 	r.feed()
 	found := func() (kinds map[string]bool, canaries map[string]bool) {
 		kinds, canaries = map[string]bool{}, map[string]bool{}
-		for _, h := range search(r.left()) {
-			kinds[h.kind+" of "+clusterOf(h)] = true
-			canaries[h.canary] = true
+		for _, h := range canary.Search(r.left()) {
+			kinds[h.Kind+" of "+clusterOf(h)] = true
+			canaries[h.Canary] = true
 		}
 		return kinds, canaries
 	}
@@ -553,12 +415,12 @@ func TestCanarySearchFindsPlantedLeaks(t *testing.T) {
 		return b.String()
 	}
 	const rejected = "k8s-audit/_rejected/cluster=off/dt=2026-01-01/"
-	plant(rejected+"a.ndjson.gz", zipped(`{"reason":"`+base64.StdEncoding.EncodeToString([]byte("x"+canaryStem+"planted1"))+`"}`), nil)
-	plant(rejected+canaryStem+"planted2.ndjson.gz", zipped("{}"), nil)
-	plant(rejected+"b.ndjson.gz", zipped("{}"), map[string]string{"note": hex.EncodeToString([]byte(canaryStem + "planted3"))})
+	plant(rejected+"a.ndjson.gz", zipped(`{"reason":"`+base64.StdEncoding.EncodeToString([]byte("x"+canary.Stem+"planted1"))+`"}`), nil)
+	plant(rejected+canary.Stem+"planted2.ndjson.gz", zipped("{}"), nil)
+	plant(rejected+"b.ndjson.gz", zipped("{}"), map[string]string{"note": hex.EncodeToString([]byte(canary.Stem + "planted3"))})
 	for path, content := range map[string]string{
-		filepath.Join(r.tmp, "t"): canaryStem + "planted4",
-		filepath.Join(r.dir, "store-off-none", "audit_s3", "scratch", canaryStem+"planted5"): "x",
+		filepath.Join(r.tmp, "t"): canary.Stem + "planted4",
+		filepath.Join(r.dir, "store-off-none", "audit_s3", "scratch", canary.Stem+"planted5"): "x",
 	} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -572,11 +434,11 @@ func TestCanarySearchFindsPlantedLeaks(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"planted1", "planted2", "planted4", "planted5"} { // 3 is in hex
-		if !names[canaryStem+want] {
+		if !names[canary.Stem+want] {
 			t.Errorf("%s was not found", want)
 		}
 	}
-	r.host = loudHost{r.host, "error: " + url.QueryEscape(`"`+canaryStem+`planted6"`)}
+	r.host = loudHost{r.host, "error: " + url.QueryEscape(`"`+canary.Stem+`planted6"`)}
 	if kinds, _ := found(); !kinds["log of all"] {
 		t.Error("the leak planted in the log was not found")
 	}
@@ -593,9 +455,9 @@ func (h loudHost) Log() string { return h.Host.Log() + h.more }
 // TestCanarySearchKnowsEveryEncoding is the search on made-up bytes.
 func TestCanarySearchKnowsEveryEncoding(t *testing.T) {
 	c := &canaries{}
-	for _, stem := range stems {
-		canary := stem + `x9"\ é+/`
-		escaped, err := json.Marshal(canary)
+	for _, stem := range canary.Stems {
+		text := stem + `x9"\ é+/`
+		escaped, err := json.Marshal(text)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -604,20 +466,20 @@ func TestCanarySearchKnowsEveryEncoding(t *testing.T) {
 			t.Fatal(err)
 		}
 		percent := ""
-		for _, b := range []byte(canary) {
+		for _, b := range []byte(text) {
 			percent += fmt.Sprintf("%%%02x", b)
 		}
 		texts := map[string]string{
-			"plain": canary, "JSON": string(escaped), "JSON in JSON": string(twice),
-			"query": url.QueryEscape(canary), "path": url.PathEscape(canary),
+			"plain": text, "JSON": string(escaped), "JSON in JSON": string(twice),
+			"query": url.QueryEscape(text), "path": url.PathEscape(text),
 			"percent": percent, "PERCENT": strings.ToUpper(percent),
-			"hex": hex.EncodeToString([]byte(canary)), "HEX": strings.ToUpper(hex.EncodeToString([]byte(canary))),
+			"hex": hex.EncodeToString([]byte(text)), "HEX": strings.ToUpper(hex.EncodeToString([]byte(text))),
 		}
 		for shift := range 3 {
 			for _, before := range []string{"\x00\x00", "zz", "\xff\xff"} {
-				b := []byte(before[:shift] + canary)
+				b := []byte(before[:shift] + text)
 				if shift == 0 {
-					b = []byte(before + "y" + canary)
+					b = []byte(before + "y" + text)
 				}
 				name := fmt.Sprintf("%d behind %q", shift, before)
 				texts["base64, "+name] = base64.StdEncoding.EncodeToString(b)
@@ -631,11 +493,11 @@ func TestCanarySearchKnowsEveryEncoding(t *testing.T) {
 		}
 		for what, text := range texts {
 			for _, around := range []string{"", "\x00\xffx", strings.Repeat("0", 5000)} {
-				if len(search([]place{{kind: what, content: []byte(around + text + around)}})) == 0 {
+				if len(canary.Search([]canary.Place{{Kind: what, Content: []byte(around + text + around)}})) == 0 {
 					t.Errorf("%s of %s was not found: %s", what, stem, text)
 				}
 			}
-			if len(search([]place{{kind: what, name: text}})) == 0 {
+			if len(canary.Search([]canary.Place{{Kind: what, Name: text}})) == 0 {
 				t.Errorf("%s of %s was not found in a name", what, stem)
 			}
 		}
@@ -643,12 +505,12 @@ func TestCanarySearchKnowsEveryEncoding(t *testing.T) {
 	// Also each generated form, whole: a token, a key, a document in a string.
 	for _, template := range []string{"<text:a>", "<awkward:b>", "<base64:c>", "<jwt:d>", "<pem:e>", "<url:f>", c.text(`{"x":"<base64:g>"}`)} {
 		text := c.expand(template)
-		hits := search([]place{{content: []byte(text)}})
-		if len(hits) == 0 || !slices.ContainsFunc(hits, func(h hit) bool { return len(c.place(h.canary)) == 1 }) {
+		hits := canary.Search([]canary.Place{{Content: []byte(text)}})
+		if len(hits) == 0 || !slices.ContainsFunc(hits, func(h canary.Hit) bool { return len(c.place(h.Canary)) == 1 }) {
 			t.Errorf("the canary of %s was not found, or not told, in %s: %v", template, text, hits)
 		}
 	}
-	if hits := search([]place{{content: []byte("CANAR Y- canary- SUPERSECRET [REDACTED] Q0FOQVJZ 43414e415259")}}); len(hits) > 0 {
+	if hits := canary.Search([]canary.Place{{Content: []byte("CANAR Y- canary- SUPERSECRET [REDACTED] Q0FOQVJZ 43414e415259")}}); len(hits) > 0 {
 		t.Errorf("found %v where nothing is", hits)
 	}
 	// Only a canary that is on the list, as it is, in a section of default may stay.
@@ -664,7 +526,7 @@ func TestCanarySearchKnowsEveryEncoding(t *testing.T) {
 		{"CANARY-g0002", "cluster=default-none/x", true},
 		{base64.StdEncoding.EncodeToString([]byte("CANARY-g0001")), "cluster=default-none/x", true},
 	} {
-		leaks := judge(c, search([]place{{"rows", test.name, []byte(test.text)}}), clusterOf, map[string]bool{})
+		leaks := judge(c, canary.Search([]canary.Place{{"rows", test.name, []byte(test.text)}}), clusterOf, map[string]bool{})
 		if len(leaks) > 0 != test.leak {
 			t.Errorf("%s in %q gives leaks %v", test.text, test.name, leaks)
 		}
