@@ -172,7 +172,7 @@ func (r *canaryRun) copyFile(path string) {
 		return
 	}
 	if content, err := os.ReadFile(path); err == nil {
-		r.spool[name] = canary.Place{"spool", name, content}
+		r.spool[name] = canary.Place{Kind: "spool", Name: name, Content: content}
 	}
 }
 
@@ -184,7 +184,7 @@ func (r *canaryRun) left() []canary.Place {
 	r.mu.Lock()
 	all := slices.Collect(maps.Values(r.spool))
 	r.mu.Unlock()
-	all = append(all, canary.Place{"log", "", []byte(r.host.Log())})
+	all = append(all, canary.Place{Kind: "log", Name: "", Content: []byte(r.host.Log())})
 	for dir, kind := range map[string]string{r.tmp: "temporary file"} {
 		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
@@ -192,7 +192,7 @@ func (r *canaryRun) left() []canary.Place {
 			}
 			content, err := os.ReadFile(path)
 			name, _ := filepath.Rel(r.dir, path)
-			all = append(all, canary.Place{kind, name, content})
+			all = append(all, canary.Place{Kind: kind, Name: name, Content: content})
 			return err
 		})
 		if err != nil {
@@ -205,13 +205,13 @@ func (r *canaryRun) left() []canary.Place {
 	}
 	for _, o := range objects {
 		metadata, body := r.get(o.Key)
-		all = append(all, canary.Place{"object", o.Key, body})
+		all = append(all, canary.Place{Kind: "object", Name: o.Key, Content: body})
 		for k, v := range metadata {
-			all = append(all, canary.Place{"object metadata", o.Key + " " + k, []byte(v)})
+			all = append(all, canary.Place{Kind: "object metadata", Name: o.Key + " " + k, Content: []byte(v)})
 		}
 		switch {
 		case strings.HasSuffix(o.Key, ".gz"):
-			all = append(all, canary.Place{"rejects", o.Key, []byte(gunzip(r.t, o.Path))})
+			all = append(all, canary.Place{Kind: "rejects", Name: o.Key, Content: []byte(gunzip(r.t, o.Path))})
 		case strings.HasSuffix(o.Key, ".parquet"):
 			_, rows, err := rig.Query(r.ctx, o.Path, "SELECT to_json(audit)::VARCHAR FROM audit")
 			if err != nil {
@@ -221,7 +221,7 @@ func (r *canaryRun) left() []canary.Place {
 			for _, row := range rows {
 				fmt.Fprintln(&text, row...)
 			}
-			all = append(all, canary.Place{"rows", o.Key, text.Bytes()})
+			all = append(all, canary.Place{Kind: "rows", Name: o.Key, Content: text.Bytes()})
 		case strings.Contains(o.Key, "/_writer/"), strings.Contains(o.Key, "/_policy/"): // plain text
 		default:
 			r.t.Errorf("object %s is of no known kind", o.Key)
@@ -526,7 +526,7 @@ func TestCanarySearchKnowsEveryEncoding(t *testing.T) {
 		{"CANARY-g0002", "cluster=default-none/x", true},
 		{base64.StdEncoding.EncodeToString([]byte("CANARY-g0001")), "cluster=default-none/x", true},
 	} {
-		leaks := judge(c, canary.Search([]canary.Place{{"rows", test.name, []byte(test.text)}}), clusterOf, map[string]bool{})
+		leaks := judge(c, canary.Search([]canary.Place{{Kind: "rows", Name: test.name, Content: []byte(test.text)}}), clusterOf, map[string]bool{})
 		if len(leaks) > 0 != test.leak {
 			t.Errorf("%s in %q gives leaks %v", test.text, test.name, leaks)
 		}
