@@ -7,7 +7,7 @@ PLUGIN  := $(BUILD)/out_audit_s3.so
 
 export CGO_ENABLED = 1
 
-.PHONY: help build test-tools test test-policy test-s3 test-trino cost check-athena crash soak demo report ask lint generate fuzz clean
+.PHONY: help build test-tools test test-policy test-s3 test-trino test-cluster cost check-athena crash soak demo report ask lint generate fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,15 @@ demo: build test-tools ## from a POST to a SQL answer on this machine, in under 
 
 check-athena: ## hold the CloudFormation template and the SQL against cfn-lint and sqlglot (Python, from PyPI)
 	@bash conf/athena/check/check.sh $(BUILD)/venv
+
+CLUSTERS ?= v1.37
+test-cluster: build test-tools ## a real kube-apiserver with controllers and simulated nodes: its own log against the table (a real Fluent Bit; the first time builds Kubernetes, ten minutes; CLUSTERS=v1.37,v1.36,v1.35 for more)
+	@for version in $$(echo $(CLUSTERS) | tr , ' '); do \
+		echo "== building the control plane of $$version"; \
+		for program in k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager k8s.io/kubernetes/cmd/kube-scheduler k8s.io/kubernetes/cmd/kubectl go.etcd.io/etcd/server/v3:etcd; do \
+			name=$${program##*:}; (cd test/cluster/$$version && $(GO) build -o ../../../$(BUILD)/cluster/$$version/$${name##*/} $${program%%:*}) || exit 1; done; done
+	@cd test/cluster/kwok && $(GO) build -o ../../../$(BUILD)/cluster/kwok/kwok sigs.k8s.io/kwok/cmd/kwok
+	@cd test && $(GO) test ./cluster -v -count=1 -timeout 60m -versions $(CLUSTERS)
 
 test-trino: build test-tools ## ask a real Trino every question of the pack (needs a JDK; fetches 0.8 GB once)
 	@cd test && TRINO=1 $(GO) test ./trino -v -count=1 -timeout 60m

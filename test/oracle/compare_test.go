@@ -99,7 +99,7 @@ func TestCapped(t *testing.T) {
 		"/healthz": false,
 		"":         false,
 	} {
-		if got := (Event{RequestURI: uri}).capped(); got != want {
+		if got := (Event{RequestURI: uri}).Capped(); got != want {
 			t.Errorf("%q: capped is %v", uri, got)
 		}
 	}

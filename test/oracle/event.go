@@ -23,14 +23,17 @@ type Event struct {
 	AuthenticationMetadata                             map[string]string
 	SourceIPs                                          []string
 	ObjectRef                                          map[string]string
-	ResponseStatus                                     *struct {
-		Code                    *int64
-		Status, Reason, Message string
-		Details                 json.RawMessage
-	}
-	RequestObject, ResponseObject            json.RawMessage
-	RequestReceivedTimestamp, StageTimestamp time.Time
-	Annotations                              map[string]string
+	ResponseStatus                                     *Status
+	RequestObject, ResponseObject                      json.RawMessage
+	RequestReceivedTimestamp, StageTimestamp           time.Time
+	Annotations                                        map[string]string
+}
+
+// Status is how a request ended.
+type Status struct {
+	Code                    *int64
+	Status, Reason, Message string
+	Details                 json.RawMessage
 }
 
 // User is an identity.
@@ -66,9 +69,9 @@ func (e Event) resource() (group, resource, subresource string) {
 	return group, parts[0], subresource
 }
 
-// capped tells whether the bodies of an event are never archived without a policy
+// Capped tells whether the bodies of an event are never archived without a policy
 // that names its resource.
-func (e Event) capped() bool {
+func (e Event) Capped() bool {
 	group, resource, subresource := e.resource()
 	if group == "authentication.k8s.io" {
 		return resource == "tokenreviews"
@@ -83,11 +86,11 @@ func (e Event) Row(cluster, source string, now time.Time) map[string]any {
 	request, response := e.RequestObject, e.ResponseObject
 	annotations := map[string]string{}
 	for k, v := range e.Annotations {
-		if !e.capped() || !strings.HasPrefix(k, "patch.webhook.admission.k8s.io/") {
+		if !e.Capped() || !strings.HasPrefix(k, "patch.webhook.admission.k8s.io/") {
 			annotations[k] = v
 		}
 	}
-	if e.capped() {
+	if e.Capped() {
 		level, request, response = "Metadata", nil, nil
 	}
 	row := map[string]any{
