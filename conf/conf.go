@@ -7,6 +7,7 @@ package conf
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -42,6 +43,9 @@ type Config struct {
 	ObjectLockMode      string
 	ObjectLockRetention time.Duration // from the upload on
 
+	MetricsListen    string   // "" for none
+	CertificateFiles []string // nil for none
+
 	OutputName     string
 	PluginLogLevel string
 }
@@ -71,6 +75,11 @@ func (p Problems) Error() string {
 	return fmt.Sprintf("%d configuration problem(s): %s", len(p), strings.Join(lines, "; "))
 }
 
+// name tells whether one of them is of a key.
+func (p Problems) name(key string) bool {
+	return slices.ContainsFunc(p, func(problem Problem) bool { return problem.Key == key })
+}
+
 // Parse reads a section by way of get, which returns the value of a key, or ""
 // where it is absent: Fluent Bit gives no list of keys. The error is Problems,
 // every one found; the Config then holds what could be read.
@@ -94,7 +103,7 @@ func Parse(get func(key string) string) (Config, error) {
 		}
 	}
 	problems = append(problems, refused(get)...)
-	problems = append(problems, c.combinations()...)
+	problems = append(problems, c.combinations(problems)...)
 	if c.OutputName == "" {
 		c.OutputName = "audit_s3." + c.Cluster
 	}
@@ -108,8 +117,9 @@ func Parse(get func(key string) string) (Config, error) {
 // written, one being shipped, and scratch for that one.
 const minSegments = 4
 
-// combinations checks what no key can say alone.
-func (c *Config) combinations() (problems Problems) {
+// combinations checks what no key can say alone. What was found before is not said
+// in other words again.
+func (c *Config) combinations(found Problems) (problems Problems) {
 	if c.StoreDirLimitSize > 0 && c.StoreDirLimitSize < minSegments*c.TotalFileSize {
 		problems = append(problems, Problem{"store_dir_limit_size", fmt.Sprint(c.StoreDirLimitSize),
 			fmt.Sprintf("must be at least %d times total_file_size, which is %d", minSegments, c.TotalFileSize)})
@@ -125,6 +135,9 @@ func (c *Config) combinations() (problems Problems) {
 	}
 	if c.ObjectLockMode == "" && c.ObjectLockRetention != 0 {
 		problems = append(problems, Problem{"object_lock_retention", c.ObjectLockRetention.String(), "needs object_lock_mode, `GOVERNANCE` or `COMPLIANCE`"})
+	}
+	if len(c.CertificateFiles) > 0 && c.MetricsListen == "" && !found.name("metrics_listen") {
+		problems = append(problems, Problem{"certificate_files", strings.Join(c.CertificateFiles, ","), "needs metrics_listen, without which nothing tells when they end"})
 	}
 	for _, p := range []Problem{{Key: "redaction_file", Value: c.RedactionFile}, {Key: "redaction_hmac_key_file", Value: c.RedactionHMACKeyFile}} {
 		if p.Value != "" && c.Redaction == "off" {

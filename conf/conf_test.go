@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -60,7 +61,7 @@ func TestDefaults(t *testing.T) {
 		StoreDirLimitSize: 8_000_000_000, ShutdownTimeout: time.Minute, DedupWindow: 15 * time.Minute,
 		OutputName: "audit_s3.prod-1", PluginLogLevel: "info",
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
@@ -74,6 +75,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"total_file_size": "2M", "upload_timeout": "90s", "store_dir": "/spool",
 		"store_dir_limit_size": "8M", "shutdown_timeout": "0", "dedup_window": "1d", "output_name": "audit:1/a",
 		"sse": "aws:kms", "sse_kms_key_id": "alias/audit", "storage_class": "STANDARD_IA", "object_lock_mode": "COMPLIANCE", "object_lock_retention": "365d",
+		"metrics_listen": "[::1]:2021", "certificate_files": "/tls/tls.crt, /ca/ca.crt",
 		"plugin_log_level": "debug",
 	}
 	for _, k := range keys {
@@ -94,9 +96,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 		TotalFileSize: 2_000_000, UploadTimeout: 90 * time.Second, StoreDir: "/spool",
 		StoreDirLimitSize: 8_000_000, ShutdownTimeout: 0, DedupWindow: 24 * time.Hour, OutputName: "audit:1/a",
 		SSE: "aws:kms", SSEKMSKeyID: "alias/audit", StorageClass: "STANDARD_IA", ObjectLockMode: "COMPLIANCE", ObjectLockRetention: 365 * 24 * time.Hour,
+		MetricsListen: "[::1]:2021", CertificateFiles: []string{"/tls/tls.crt", "/ca/ca.crt"},
 		PluginLogLevel: "debug",
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
@@ -191,6 +194,9 @@ func TestBounds(t *testing.T) {
 		{"role_arn", []string{"arn:aws-cn:iam::123456789012:role/x"}, []string{"writer", "arn:aws:iam::1234:role/x", "arn:aws:iam::123456789012:user/x"}},
 		{"plugin_log_level", []string{"error", "warn", "info", "debug"}, []string{"warning", "INFO", "trace"}},
 		{"redaction", []string{"default", "strict", "off"}, []string{"none", "OFF", "true"}},
+		{"metrics_listen", []string{":1", ":65535", "0.0.0.0:2021", "127.0.0.1:2021", "[::]:2021", "[fe80::1%eth0]:2021", "localhost:2021", "node-1.example.org:2021"},
+			[]string{"2021", ":", ":0", ":65536", ":02021", ":+1", ":http", "::2021", "::1:2021", "[::1]", "[::1:2021", "[127.0.0.1]:2021", "[x]:2021", "256.0.0.1:2021", "1.2.3:2021", "-a:2021", "a b:2021",
+				"http://127.0.0.1:2021", "127.0.0.1:2021/metrics", "user@host:2021", "127.0.0.1: 2021"}},
 		{"output_name", []string{"a", "audit:1/a.b-c_d"}, []string{"a b", "a]b", strings.Repeat("n", 129)}},
 	}
 	for _, test := range tests {
@@ -204,6 +210,19 @@ func TestBounds(t *testing.T) {
 			if p := problemsOf(t, with(base, test.key, value)); len(p) != 1 || p[0].Key != test.key {
 				t.Errorf("%s %s: problems %v, want one of this key", test.key, value, p)
 			}
+		}
+	}
+}
+
+func TestCertificateFiles(t *testing.T) {
+	base := with(minimal(), "metrics_listen", ":2021")
+	for value, want := range map[string][]string{
+		"/a": {"/a"}, "/a,/b": {"/a", "/b"}, " /a b/c.pem , /b ": {"/a b/c.pem", "/b"}, "": nil,
+		"a": nil, "/a,": nil, ",/a": nil, "/a,,/b": nil, "/a;b": {"/a;b"}, "/a,/a": nil, "/a, /a": nil, "/a\x1b": nil, "/a\xff": nil, "./a": nil,
+	} {
+		c, err := Parse(with(base, "certificate_files", value).get)
+		if refused := want == nil && value != ""; refused != (err != nil) || !slices.Equal(c.CertificateFiles, want) {
+			t.Errorf("%q: %q, error %v", value, c.CertificateFiles, err)
 		}
 	}
 }

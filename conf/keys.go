@@ -153,7 +153,27 @@ var keys = []key{
 			}
 			return c.ObjectLockRetention.String()
 		}},
-	{name: "output_name", standard: "audit_s3.{cluster}", meaning: "how this section is called in logs (Fluent Bit's alias is invisible to plugins)",
+	{name: "metrics_listen", standard: "none", meaning: "where `/metrics` (Prometheus), `/livez` and `/readyz` are served, as `HOST:PORT`, without TLS; each [OUTPUT] section needs another. See [docs/metrics.md](docs/metrics.md)",
+		allowed: "`HOST:PORT`, such as `0.0.0.0:2021`, `[::]:2021` or `:2021`, with a port from 1 to 65535",
+		set: func(c *Config, v string) bool {
+			if !isListenAddress(v) {
+				return false
+			}
+			c.MetricsListen = v
+			return true
+		},
+		show: func(c *Config) string { return c.MetricsListen }},
+	{name: "certificate_files", standard: "none", meaning: "PEM files whose certificates `/metrics` tells the end of, such as those of the input that Fluent Bit takes events by; paths with commas between them",
+		allowed: "absolute paths with commas between them, each once",
+		set: func(c *Config, v string) bool {
+			files, ok := parsePaths(v)
+			if ok {
+				c.CertificateFiles = files
+			}
+			return ok
+		},
+		show: func(c *Config) string { return strings.Join(c.CertificateFiles, ",") }},
+	{name: "output_name", standard: "audit_s3.{cluster}", meaning: "how this section is called in logs and metrics (Fluent Bit's alias is invisible to plugins)",
 		allowed: "1 to 128 of A-Z, a-z, 0-9 and `_.:/-`",
 		set:     matching(namePattern, func(c *Config) *string { return &c.OutputName }),
 		show:    func(c *Config) string { return c.OutputName }},

@@ -3,7 +3,7 @@ package conf
 import "strings"
 
 // refusedKeys are keys that Fluent Bit would ignore in silence, with what to do
-// instead: keys of out_s3 that have no place here, and keys of a later version.
+// instead: keys of out_s3 that have no place here, and other words for ours.
 var refusedKeys = map[string]string{
 	// out_s3
 	"format":                              "objects are always Parquet; remove it",
@@ -34,9 +34,6 @@ var refusedKeys = map[string]string{
 	"authorization_endpoint_password":     "belongs to out_s3's blobs; remove it",
 	"authorization_endpoint_bearer_token": "belongs to out_s3's blobs; remove it",
 
-	// a later version
-	"metrics_listen": "is not built in this version; remove it",
-
 	// credentials have their own places
 	"access_key_id":         "credentials come from the AWS SDK's chain (environment, file, IRSA, Pod Identity); remove it",
 	"secret_access_key":     "credentials come from the AWS SDK's chain (environment, file, IRSA, Pod Identity); remove it",
@@ -44,32 +41,34 @@ var refusedKeys = map[string]string{
 	"aws_secret_access_key": "credentials come from the AWS SDK's chain (environment, file, IRSA, Pod Identity); remove it",
 
 	// other words for ours
-	"bucket_name":    "the key is `bucket`",
-	"s3_bucket":      "the key is `bucket`",
-	"cluster_name":   "the key is `cluster`",
-	"cluster_id":     "the key is `cluster`",
-	"policy":         "the key is `policy_file`",
-	"audit_policy":   "the key is `policy_file`",
-	"policy_path":    "the key is `policy_file`",
-	"s3_prefix":      "the key is `prefix`",
-	"key_prefix":     "the key is `prefix`",
-	"path":           "the key is `prefix`",
-	"aws_region":     "the key is `region`",
-	"s3_region":      "the key is `region`",
-	"s3_endpoint":    "the key is `endpoint`",
-	"aws_profile":    "the key is `profile`",
-	"role":           "the key is `role_arn`",
-	"file_size":      "the key is `total_file_size`",
-	"max_file_size":  "the key is `total_file_size`",
-	"store_path":     "the key is `store_dir`",
-	"store_limit":    "the key is `store_dir_limit_size`",
-	"name_in_logs":   "the key is `output_name`",
-	"loglevel":       "the key is `plugin_log_level`",
-	"kms_key_id":     "the key is `sse_kms_key_id`",
-	"encryption":     "the key is `sse`",
-	"object_lock":    "the keys are `object_lock_mode` and `object_lock_retention`",
-	"retention":      "the key is `object_lock_retention`",
-	"flush_interval": "the key is `upload_timeout`",
+	"bucket_name":     "the key is `bucket`",
+	"s3_bucket":       "the key is `bucket`",
+	"cluster_name":    "the key is `cluster`",
+	"cluster_id":      "the key is `cluster`",
+	"policy":          "the key is `policy_file`",
+	"audit_policy":    "the key is `policy_file`",
+	"policy_path":     "the key is `policy_file`",
+	"s3_prefix":       "the key is `prefix`",
+	"key_prefix":      "the key is `prefix`",
+	"path":            "the key is `prefix`",
+	"aws_region":      "the key is `region`",
+	"s3_region":       "the key is `region`",
+	"s3_endpoint":     "the key is `endpoint`",
+	"aws_profile":     "the key is `profile`",
+	"role":            "the key is `role_arn`",
+	"file_size":       "the key is `total_file_size`",
+	"max_file_size":   "the key is `total_file_size`",
+	"store_path":      "the key is `store_dir`",
+	"store_limit":     "the key is `store_dir_limit_size`",
+	"name_in_logs":    "the key is `output_name`",
+	"loglevel":        "the key is `plugin_log_level`",
+	"kms_key_id":      "the key is `sse_kms_key_id`",
+	"encryption":      "the key is `sse`",
+	"object_lock":     "the keys are `object_lock_mode` and `object_lock_retention`",
+	"retention":       "the key is `object_lock_retention`",
+	"flush_interval":  "the key is `upload_timeout`",
+	"metrics_port":    "the key is `metrics_listen`, HOST:PORT",
+	"metrics_address": "the key is `metrics_listen`",
 }
 
 // refused probes for keys that we do not take, since Fluent Bit tells only the

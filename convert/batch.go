@@ -15,6 +15,7 @@ type Batch struct {
 	buf      []byte
 	end      int // where the entries end and the counts begin
 	counts   Counts
+	tallies  []Tally
 	records  []recordSpan
 	open     recordSpan // the one being converted
 	decoded  decoded
@@ -25,10 +26,17 @@ type Batch struct {
 // one 60 MB list must not hold its memory for ever.
 const maxKeptBuffer = 8 << 20
 
+// maxKeptTallies is the same for them: those of 1 MB.
+const maxKeptTallies = 1 << 20 / 12
+
 // Reset empties b for a chunk that was received now.
 func (b *Batch) Reset(received time.Time) {
 	b.received = micros(received)
 	b.counts = Counts{}
+	if cap(b.tallies) > maxKeptTallies {
+		b.tallies = nil
+	}
+	b.tallies = b.tallies[:0]
 	b.records = b.records[:0]
 	b.done = false
 	b.buf = shrunk(b.buf)

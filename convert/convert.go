@@ -163,6 +163,7 @@ func (c *Converter) keep(dst *Batch, raw []byte) error {
 	if d.drop {
 		dst.counts.Received++
 		dst.counts.DroppedByPolicy++
+		dst.tallies = append(dst.tallies, Tally{Rule: d.rule, Class: classOf(dec.Verb), Dropped: true})
 		return nil
 	}
 	dec.applyLevel(d)
@@ -172,6 +173,7 @@ func (c *Converter) keep(dst *Batch, raw []byte) error {
 	dst.event(&dec.Event)
 	dst.counts.Received++
 	dst.counts.Archived++
+	dst.tallies = append(dst.tallies, Tally{Rule: d.rule, Redactions: dec.Redactions, Class: classOf(dec.Verb)})
 	if d.unknown {
 		dst.counts.UnknownLevelOrStage++
 	}

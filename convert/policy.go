@@ -127,11 +127,11 @@ func (p *Policy) decide(e *Event, redaction *Redaction) decision {
 			d.level = lower(recorded, LevelMetadata)
 			return d
 		}
+		d.rule = rule
 		if config.Level == auditinternal.LevelNone || omits(config.OmitStages, e.Stage) {
 			d.drop = true
 			return d
 		}
-		d.rule = rule
 		d.level = lower(d.level, string(config.Level))
 		d.omitManagedFields = config.OmitManagedFields
 	}

@@ -22,23 +22,26 @@ type recordSpan struct {
 	from, to int // in the batch's buffer
 	counts   Counts
 	digest   Digest
+	// Its tallies, in the batch's.
+	firstTally, endTally int
 }
 
 // beginRecord and endRecord stand around what one record becomes. A record
 // nothing of which was archived is not remembered: a reject tells too little to
 // call another one of the same length its repetition.
 func (b *Batch) beginRecord() {
-	b.open = recordSpan{from: len(b.buf), counts: b.counts}
+	b.open = recordSpan{from: len(b.buf), counts: b.counts, firstTally: len(b.tallies)}
 }
 
 // undoRecord takes back what the record has become so far.
 func (b *Batch) undoRecord() {
 	b.rewind(b.open.from)
 	b.counts = b.open.counts
+	b.tallies = b.tallies[:b.open.firstTally]
 }
 
 func (b *Batch) endRecord() {
-	b.open.to = len(b.buf)
+	b.open.to, b.open.endTally = len(b.buf), len(b.tallies)
 	b.open.counts = b.counts.minus(b.open.counts)
 	if b.open.counts.Archived > 0 {
 		b.records = append(b.records, b.open)
@@ -66,20 +69,26 @@ func (b *Batch) Hash() {
 func (b *Batch) DropRepeats(seen func(Digest) bool) {
 	kept, here := b.records[:0], make(map[Digest]bool, len(b.records))
 	buf, done := b.buf[:0], 0 // what stays, and up to where the old bytes were dealt with
+	tallies, judged := b.tallies[:0], 0
 	for _, r := range b.records {
 		buf, done = append(buf, b.buf[done:r.from]...), r.from
+		tallies, judged = append(tallies, b.tallies[judged:r.firstTally]...), r.endTally
+		record := b.tallies[r.firstTally:r.endTally]
 		if here[r.digest] || seen(r.digest) {
-			done = r.to
+			done, tallies = r.to, droppedOnly(tallies, record)
 			b.counts = b.counts.minus(r.counts)
 			b.counts.Add(Counts{Received: r.counts.Received, DroppedByPolicy: r.counts.DroppedByPolicy,
 				Duplicate: r.counts.Archived + r.counts.Rejected})
 			continue
 		}
 		here[r.digest] = true
+		r.firstTally, r.endTally = len(tallies), len(tallies)+len(record)
+		tallies = append(tallies, record...)
 		r.from, r.to = len(buf), len(buf)+r.to-r.from
 		kept = append(kept, r)
 	}
 	buf = append(buf, b.buf[done:b.end]...)
+	b.tallies = append(tallies, b.tallies[judged:]...)
 	b.records, b.end = kept, len(buf)
 	b.buf = appendFrameEnd(buf, b.counts, b.Digests())
 }

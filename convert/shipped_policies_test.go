@@ -547,7 +547,7 @@ func TestShippedPoliciesOptionalLeaseRules(t *testing.T) {
 }
 
 // shippedPolicy is the text of a policy in conf/policy.
-func shippedPolicy(t *testing.T, name string) []byte {
+func shippedPolicy(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "conf", "policy", name+".yaml"))
 	if err != nil {
@@ -556,7 +556,7 @@ func shippedPolicy(t *testing.T, name string) []byte {
 	return data
 }
 
-func loadShipped(t *testing.T, name string, data []byte) *Policy {
+func loadShipped(t testing.TB, name string, data []byte) *Policy {
 	t.Helper()
 	policy, err := LoadPolicy(name+".yaml", data)
 	if err != nil {

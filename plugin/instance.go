@@ -11,6 +11,7 @@ import (
 
 	"audit_s3/conf"
 	"audit_s3/convert"
+	"audit_s3/metrics"
 	"audit_s3/sink"
 )
 
@@ -24,6 +25,8 @@ type instance struct {
 	log       *logger
 	converter *convert.Converter
 	sink      *sink.Sink
+	metrics   *metrics.Metrics
+	server    *metrics.Server // nil: nobody is told
 	batches   sync.Pool
 	first     atomic.Bool // the first event was announced
 	retrying  atomic.Bool // RETRY was answered last, and said
@@ -55,10 +58,18 @@ func start(get func(string) string) (*instance, error) {
 	} else if err != nil {
 		problems = append(problems, conf.Problem{Key: "region, profile or role_arn", Allowed: err.Error()})
 	}
+	counted, err := metrics.New(metrics.Options{Output: c.OutputName, Version: version, Rules: policy.Rules()})
+	if err != nil {
+		return nil, err
+	}
+	listener, err := metrics.Listen(c.MetricsListen)
+	if err != nil {
+		problems = append(problems, conf.Problem{Key: "metrics_listen", Value: c.MetricsListen, Allowed: err.Error()})
+	}
 	err = nil
 	var out *sink.Sink
 	if len(problems) == 0 {
-		out, err = sink.Open(sinkOptions(c, policy, redaction, log), store)
+		out, err = sink.Open(sinkOptions(c, policy, redaction, log, counted), store)
 	} else if c.StoreDir != "" {
 		err = sink.Probe(c.StoreDir)
 	}
@@ -66,19 +77,29 @@ func start(get func(string) string) (*instance, error) {
 		problems = append(problems, conf.Problem{Key: "store_dir", Value: c.StoreDir, Allowed: err.Error()})
 	}
 	if len(problems) > 0 {
-		for _, p := range problems {
-			log.Error("configuration: " + p.String())
+		if listener != nil {
+			_ = listener.Close()
 		}
-		return nil, fmt.Errorf("%d configuration problem(s), listed above", len(problems))
+		return nil, refuse(log, problems)
 	}
 	log.Info("started", "policy_rules", policy.Rules(), "policy_sha256", policy.Digest(),
 		"redaction", redaction.Mode(), "redaction_rules", redaction.Rules())
 	if policy == nil {
 		log.Warn("policy_file is none: every event is archived at its recorded level")
 	}
-	in := &instance{conf: c, log: log, converter: convert.New(policy, redaction), sink: out}
+	in := &instance{conf: c, log: log, converter: convert.New(policy, redaction), sink: out, metrics: counted}
 	in.batches.New = func() any { return new(convert.Batch) }
+	if listener != nil {
+		in.server = counted.Serve(listener, out, metrics.NewCertificates(c.CertificateFiles, log.Logger), log.Logger)
+	}
 	return in, nil
+}
+
+func refuse(log *logger, problems conf.Problems) error {
+	for _, p := range problems {
+		log.Error("configuration: " + p.String())
+	}
+	return fmt.Errorf("%d configuration problem(s), listed above", len(problems))
 }
 
 func loadPolicy(file string) (*convert.Policy, error) {
@@ -110,12 +131,13 @@ func loadRedaction(c conf.Config) (*convert.Redaction, error) {
 	return convert.LoadRedaction(c.Redaction, c.RedactionFile, rules, key)
 }
 
-func sinkOptions(c conf.Config, policy *convert.Policy, redaction *convert.Redaction, log *logger) sink.Options {
+func sinkOptions(c conf.Config, policy *convert.Policy, redaction *convert.Redaction, log *logger, counted *metrics.Metrics) sink.Options {
 	host, _ := os.Hostname()
 	return sink.Options{
 		Run:      sink.Run{Host: host, Settings: c.Settings(), Policy: policy.Document(), Redaction: redaction.Document()},
 		StoreDir: c.StoreDir, Limit: c.StoreDirLimitSize, SegmentSize: c.TotalFileSize,
 		UploadTimeout: c.UploadTimeout, DedupWindow: c.DedupWindow, Log: log.Logger,
+		Converted: counted.Converted, Uploaded: counted.Uploaded,
 		Frozen: convert.Frozen{Plugin: version, Schema: convert.SchemaVersion, Frame: convert.FrameVersion, Bucket: c.Bucket,
 			Prefix: c.Prefix, Cluster: c.Cluster, PolicyDigest: policy.Digest(),
 			Redaction: redaction.Mode(), RedactionDigest: redaction.Digest()},
@@ -133,9 +155,11 @@ func loggedName(c conf.Config) string {
 // flush takes one chunk: decode and redact all of it, then one durable append.
 // nil means that all of it is on disk; after an error none of it is.
 func (in *instance) flush(tag string, chunk []byte) error {
+	began := time.Now()
+	defer func() { in.metrics.Flushed(time.Since(began)) }()
 	batch := in.batches.Get().(*convert.Batch)
 	defer in.batches.Put(batch)
-	batch.Reset(time.Now())
+	batch.Reset(began)
 	if err := in.converter.Convert(batch, tag, chunk); err != nil {
 		return fmt.Errorf("converting a chunk of %d bytes: %w", len(chunk), err)
 	}
@@ -143,11 +167,17 @@ func (in *instance) flush(tag string, chunk []byte) error {
 		return nil
 	}
 	if err := in.sink.Append(batch); err != nil {
-		return err
+		return appendError{err}
 	}
+	in.metrics.Taken(tag, batch.Counts(), batch.Tallies())
 	in.report(tag, batch.Counts())
 	return nil
 }
+
+// appendError is one of the sink, as against one of our own.
+type appendError struct{ error }
+
+func (e appendError) Unwrap() error { return e.error }
 
 // report logs what an operator should know of a chunk that was taken.
 func (in *instance) report(tag string, c convert.Counts) {
@@ -172,10 +202,18 @@ func (in *instance) report(tag string, c convert.Counts) {
 	in.log.Debug("chunk taken", "source", tag, "received", c.Received, "archived", c.Archived, "dropped_by_policy", c.DroppedByPolicy, "duplicate", c.Duplicate, "rejected", c.Rejected)
 }
 
-// retry logs why a chunk was not taken, once until one is taken again.
+// retry counts a chunk that was not taken and logs why, once until one is taken
+// again.
 func (in *instance) retry(err error) {
-	if errors.Is(err, sink.ErrFull) {
+	var appending appendError
+	switch {
+	case errors.Is(err, sink.ErrFull):
+		in.metrics.Retried(metrics.SpoolFull)
 		return // the sink says so itself
+	case errors.As(err, &appending):
+		in.metrics.Retried(metrics.DiskFails)
+	default:
+		in.metrics.Retried(metrics.Internal)
 	}
 	if !in.retrying.Swap(true) {
 		in.log.Error("a chunk was not taken; Fluent Bit keeps it and will offer it again", "error", err)
@@ -186,8 +224,10 @@ func (in *instance) retry(err error) {
 
 // close seals, uploads for as long as shutdown_timeout allows, and unlocks. On a
 // hot reload it does not wait for uploads: the input is closed meanwhile, and the
-// next instance goes on with them.
+// next instance goes on with them. Metrics are served until the end, so that the
+// uploads of an exit can be watched; then their address is free for the next.
 func (in *instance) close(reload bool) error {
+	defer in.server.Close()
 	wait, why := in.conf.ShutdownTimeout, "exit"
 	if reload {
 		wait, why = 0, "reload"

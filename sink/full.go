@@ -30,3 +30,10 @@ func (r *refusals) over(size int, drained bool) bool {
 	r.largest = 0
 	return true
 }
+
+// refused is the size of the largest that was refused; 0 while there is room.
+func (r *refusals) refused() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.largest
+}

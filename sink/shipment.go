@@ -90,6 +90,7 @@ func (p *shipment) deliver(ctx context.Context) error {
 	if err := p.segment.Commit(); err != nil {
 		return err
 	}
+	s.trouble.freed()
 	s.archived.Add(p.encoding.Counts.Archived)
 	s.unconvertible.Add(p.encoding.Unconvertible)
 	s.clockAnomalies.Add(p.encoding.ClockAnomalies)
@@ -122,6 +123,7 @@ func (p *shipment) convert(ctx context.Context) error {
 	err = p.sink.spool.WithRoom(func() error { return p.encode(ctx) })
 	switch {
 	case err == nil:
+		p.sink.opts.Converted(time.Since(began))
 		p.encoded, p.put = true, 0
 		if n := p.encoding.Unconvertible; n > 0 {
 			p.sink.log.Error("no rows could be made of some events; they are among the rejects, please report it", "segment", seg.Path(), "events", n)
@@ -258,6 +260,7 @@ func (s *Sink) putObject(ctx context.Context, bucket string, object convert.Obje
 	if err != nil {
 		return stored, fmt.Errorf("uploading s3://%s/%s: %w", bucket, object.Key, err)
 	}
+	s.opts.Uploaded(time.Since(began))
 	s.objects.Add(1)
 	s.objectBytes.Add(body.Size())
 	level := s.log.Debug

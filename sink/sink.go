@@ -62,6 +62,9 @@ type Options struct {
 	FS            disk.FS          // nil: the machine's
 	Now           func() time.Time // nil: time.Now
 	Log           *slog.Logger
+	// Converted and Uploaded are told how long it took, each time that a segment
+	// was converted or an object stored; nil for nobody.
+	Converted, Uploaded func(took time.Duration)
 }
 
 // Stats counts since the start.
@@ -71,6 +74,8 @@ type Stats struct {
 	Objects, ObjectBytes               int64
 	ClockAnomalies, SegmentsMovedAside int64
 	UploadErrors                       map[Reason]int64 // attempts that failed
+	Spool                              spool.Stats
+	SpoolLimit                         int64 // that Spool.Bytes may come to
 }
 
 // Sink is one section's spool and the shipping of it.
@@ -101,6 +106,8 @@ type Sink struct {
 	close sync.Once
 
 	full                                refusals
+	trouble                             diskTrouble
+	closing                             atomic.Bool
 	accepted, archived, duplicate       atomic.Int64
 	unconvertible, objects, objectBytes atomic.Int64
 	clockAnomalies                      atomic.Int64
@@ -127,6 +134,12 @@ func prepare(opts Options, store Store, pace pace) (*Sink, error) {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Converted == nil {
+		opts.Converted = func(time.Duration) {}
+	}
+	if opts.Uploaded == nil {
+		opts.Uploaded = func(time.Duration) {}
 	}
 	s := &Sink{opts: opts, store: store, log: opts.Log, pace: pace, encode: convert.Encode,
 		converting: make(chan struct{}, conversions()), uploadErrors: map[Reason]int64{},
@@ -196,6 +209,9 @@ func (s *Sink) Append(b *convert.Batch) error {
 	size := len(b.Payload()) // before its repeats are taken out: a chunk that comes again is as large
 	drained := s.spool.Stats().Pending == 0
 	err := s.append(b)
+	if !errors.Is(err, ErrFull) || disk.IsFull(err) {
+		s.trouble.note(err)
+	}
 	switch {
 	case errors.Is(err, ErrFull):
 		if s.full.note(size) {
@@ -235,9 +251,10 @@ func (s *Sink) append(b *convert.Batch) error {
 func (s *Sink) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{UploadErrors: maps.Clone(s.uploadErrors), Accepted: s.accepted.Load(), Archived: s.archived.Load(), Duplicate: s.duplicate.Load(),
+	spooled := s.spool.Stats()
+	return Stats{Spool: spooled, SpoolLimit: s.spool.Limit(), UploadErrors: maps.Clone(s.uploadErrors), Accepted: s.accepted.Load(), Archived: s.archived.Load(), Duplicate: s.duplicate.Load(),
 		Unconvertible: s.unconvertible.Load(), Objects: s.objects.Load(), ObjectBytes: s.objectBytes.Load(),
-		ClockAnomalies: s.clockAnomalies.Load(), SegmentsMovedAside: s.spool.Stats().Aside}
+		ClockAnomalies: s.clockAnomalies.Load(), SegmentsMovedAside: spooled.Aside}
 }
 
 // Close seals what is open and goes on uploading until all is shipped or ctx
@@ -246,6 +263,7 @@ func (s *Sink) Stats() Stats {
 func (s *Sink) Close(ctx context.Context, why string) error {
 	var err error
 	s.close.Do(func() {
+		s.closing.Store(true)
 		if err = s.spool.Seal(); err != nil {
 			err = fmt.Errorf("sealing at exit (the events are safe; the next start repairs this): %w", err)
 		}

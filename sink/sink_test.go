@@ -53,7 +53,8 @@ func TestWhatWasAppendedIsShippedOldestFirst(t *testing.T) {
 	for _, p := range append(puts, store.records...) { // the stop is one
 		bytesPut += len(p.body)
 	}
-	if got, want := s.Stats(), (Stats{Accepted: 3, Archived: 3, Objects: 4, ObjectBytes: int64(bytesPut), UploadErrors: map[Reason]int64{}}); !reflect.DeepEqual(got, want) {
+	if got, want := s.Stats(), (Stats{Accepted: 3, Archived: 3, Objects: 4, ObjectBytes: int64(bytesPut), UploadErrors: map[Reason]int64{},
+		Spool: s.spool.Stats(), SpoolLimit: 1<<40 - 1}); !reflect.DeepEqual(got, want) {
 		t.Errorf("stats %+v, want %+v", got, want)
 	}
 	if lines := log.lines(`level=INFO msg="object uploaded"`); len(lines) != 1 || !strings.Contains(lines[0], puts[0].key) {

@@ -2,6 +2,8 @@ package sink
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -47,6 +49,9 @@ var remedies = map[Reason]string{
 	Refused:      "S3 refuses this request; see its answer",
 	Unknown:      "see the error",
 }
+
+// Reasons are all of them.
+func Reasons() []Reason { return slices.Sorted(maps.Keys(remedies)) }
 
 // own tells whether an error concerns one object alone, so that others need not
 // wait for it.

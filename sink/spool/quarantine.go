@@ -38,12 +38,16 @@ func (s *Segment) Quarantine(reason error, convertible bool) error {
 		to, does = stateUnconvertible, "nothing in it can be archived as rows; the file itself is stored under _quarantine/ and kept"
 	}
 	s.spool.mu.Lock()
-	defer s.spool.mu.Unlock()
+	defer s.spool.unlock()
 	s.spool.moved = true
+	before := s.Damaged()
 	if err := s.rename(to, 0); err != nil {
 		return err
 	}
 	s.spool.aside++
+	if !before {
+		s.spool.damaged++
+	}
 	s.spool.opts.Log.Error("a segment was moved aside: "+does+"; please report it", "segment", s.Path(), "reason", reason)
 	return s.spool.syncNames()
 }
@@ -60,18 +64,21 @@ func (s *Spool) syncNames() error {
 	return s.fs.SyncDir(s.dir)
 }
 
-// quarantineBytes is the size of the files in quarantine.
-func (s *Spool) quarantineBytes() (total int64, err error) {
+// countQuarantine takes the files in quarantine into the spool's size.
+func (s *Spool) countQuarantine() error {
 	entries, err := s.fs.ReadDir(filepath.Join(s.dir, quarantineDir))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, entry := range entries {
 		info, err := entry.Info()
 		if err != nil {
-			return 0, err
+			return err
 		}
-		total += info.Size()
+		s.used += info.Size()
+		if n, _ := parseName(entry.Name()); n.state == stateKept {
+			s.kept++
+		}
 	}
-	return total, nil
+	return nil
 }

@@ -50,7 +50,7 @@ func TestConversionThatEndsTheProcessIsTriedThreeTimes(t *testing.T) {
 		if !slices.Equal(decode([]byte(text)).frames, []string{"poison"}) {
 			t.Error("it is not what it was")
 		}
-		if st := s.Stats(); st != (Stats{Bytes: int64(len(text)), Pending: 1, Aside: 1}) {
+		if st := s.Stats(); st != (Stats{Bytes: int64(len(text)), Pending: 1, Damaged: 1, Aside: 1, Oldest: seg.Created}) {
 			t.Errorf("%+v", st)
 		}
 		if !log.has("level=ERROR", "moved aside", base, "failed too often") {
@@ -67,7 +67,7 @@ func TestConversionThatEndsTheProcessIsTriedThreeTimes(t *testing.T) {
 		}
 		checkUsed(t, s)
 		s = afterPowerLoss(t, on)
-		if st := s.Stats(); st != (Stats{Bytes: int64(len(text))}) {
+		if st := s.Stats(); st != (Stats{Bytes: int64(len(text)), Kept: 1}) {
 			t.Errorf("%+v", st)
 		}
 		checkUsed(t, s)

@@ -45,7 +45,7 @@ func (s *Spool) recover() error {
 	if err := s.clear(entries); err != nil {
 		return fmt.Errorf("clearing what was half written: %w", err)
 	}
-	if s.used, err = s.quarantineBytes(); err != nil {
+	if err := s.countQuarantine(); err != nil {
 		return err
 	}
 	for i := range files {
@@ -216,6 +216,8 @@ func (s *Spool) take(f *found) error {
 	}
 	if f.dir == s.dir { // else it is counted with the rest of quarantine
 		s.used += seg.onDisk
+	} else {
+		s.damaged++
 	}
 	s.pending = append(s.pending, seg)
 	return nil

@@ -91,7 +91,7 @@ func (s *Spool) WithRoom(write func() error) error {
 
 func (s *Spool) lend() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	err := s.reserve.give()
 	s.reserve.lent = err == nil
 	return err
@@ -99,7 +99,7 @@ func (s *Spool) lend() error {
 
 func (s *Spool) takeBack() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	s.reserve.lent = false
 }
 
@@ -114,7 +114,7 @@ type Room struct {
 // leaves room for a segment beside them.
 func (s *Spool) Room() *Room {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if !s.asideTaken {
 		s.asideTaken = true
 		return &Room{spool: s}
@@ -123,6 +123,7 @@ func (s *Spool) Room() *Room {
 		return nil
 	}
 	s.used += s.opts.SegmentSize
+	s.rooms += s.opts.SegmentSize
 	return &Room{s, s.opts.SegmentSize}
 }
 
@@ -133,11 +134,12 @@ func (r *Room) Release() {
 	}
 	s := r.spool
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if r.spool = nil; r.bytes == 0 {
 		s.asideTaken = false
 	}
 	s.used -= r.bytes
+	s.rooms -= r.bytes
 }
 
 func newReserve(fs disk.FS, dir string, size int64) reserve {

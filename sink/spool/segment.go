@@ -187,7 +187,7 @@ func (s *Segment) Commit() error {
 	// Were the deletion lost in a crash, the segment would be shipped again:
 	// the same objects under the same names. So an error is no reason to repeat.
 	s.spool.mu.Lock()
-	defer s.spool.mu.Unlock()
+	defer s.spool.unlock()
 	if err := s.spool.syncNames(); err != nil {
 		s.spool.opts.Log.Warn("the deletion of a shipped segment may be forgotten by a loss of power; it would be shipped again, which changes nothing", "segment", s.Path(), "error", err)
 	}
@@ -198,7 +198,7 @@ func (s *Segment) Commit() error {
 // the last segment is gone would let the next take the same sequence number.
 func (s *Spool) settle() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	return s.saveState()
 }
 
@@ -206,8 +206,12 @@ func (s *Spool) settle() error {
 // spool's size.
 func (s *Spool) forget(seg *Segment, freed int64) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	s.used -= freed
+	if seg.Damaged() {
+		s.damaged--
+		s.kept++
+	}
 	s.pending = slices.DeleteFunc(s.pending, func(other *Segment) bool { return other == seg })
 	// Room may have come back; if not, the next frame asks again.
 	_ = s.reserve.take()

@@ -27,6 +27,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"audit_s3/sink/disk"
@@ -79,14 +80,19 @@ type Spool struct {
 	unsynced bool
 	moved    bool       // into quarantine/, and the new name may be forgotten
 	pending  []*Segment // to be shipped, oldest first
-	used     int64      // bytes of segments, quarantine and side files
+	used     int64      // bytes of segments, quarantine, side files and rooms
+	rooms    int64      // of these, rooms
 	aside    int64      // segments put into quarantine since the start
-	scratch  uint64     // files made so far
-	reserve  reserve
+	// damaged are those of pending that lie in quarantine, kept the files there
+	// that are shipped already.
+	damaged, kept int
+	scratch       uint64 // files made so far
+	reserve       reserve
 	// asideTaken means that somebody has the room that the limit sets aside.
 	asideTaken bool
 	side       int64 // bytes of the caller's own files
 	ready      chan struct{}
+	seen       atomic.Pointer[Stats]
 }
 
 // writing is the open segment. Only bytes up to good are trusted and hashed.
@@ -122,6 +128,8 @@ func Open(storeDir string, opts Options) (*Spool, error) {
 		opts.Log.Error("the disk has no room for the files made of one segment; chunks are answered RETRY until it has: free space on it, or lower total_file_size",
 			"store_dir", s.dir, "error", err)
 	}
+	s.mu.Lock()
+	s.unlock()
 	return s, nil
 }
 
@@ -176,7 +184,7 @@ func (s *Spool) Append(payload []byte) (sequence uint64, err error) {
 		return 0, fmt.Errorf("a frame holds 1 to %d bytes, not %d", maxFrame, len(payload))
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	need := int64(len(payload)) + frameHeadLen
 	if err := s.admit(need); err != nil {
 		return 0, err
@@ -203,7 +211,7 @@ func (s *Spool) Append(payload []byte) (sequence uint64, err error) {
 
 // admit tells whether a frame may be written now.
 func (s *Spool) admit(need int64) error {
-	if room := s.opts.Limit - s.opts.SegmentSize; need > room {
+	if room := s.Limit(); need > room {
 		return fmt.Errorf("%w for a frame of %d bytes also when it is empty: raise its limit of %d bytes", ErrFull, need, s.opts.Limit)
 	} else if s.used+need > room {
 		return ErrFull
@@ -320,14 +328,14 @@ func (s *Spool) abandon() error {
 // Seal closes the open segment, if there is one, so that it can be shipped.
 func (s *Spool) Seal() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	return s.seal()
 }
 
 // SealOlder seals the open segment if it was begun at least age ago.
 func (s *Spool) SealOlder(age time.Duration) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.current == nil || time.Since(s.current.began) < age {
 		return nil
 	}
@@ -385,7 +393,7 @@ func (s *Spool) Ready() <-chan struct{} { return s.ready }
 // Pending returns the segments to be shipped, oldest first.
 func (s *Spool) Pending() []*Segment {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	return append([]*Segment(nil), s.pending...)
 }
 
@@ -393,7 +401,7 @@ func (s *Spool) Pending() []*Segment {
 // the limit bounds too.
 func (s *Spool) Account(bytes int64) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	s.used += bytes - s.side
 	s.side = bytes
 }
@@ -402,30 +410,15 @@ func (s *Spool) Account(bytes int64) {
 // more frames: 0 and "" before the first.
 func (s *Spool) Last() (writer string, sequence uint64, digest string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	return s.state.Writer, s.state.Sequence, s.state.Digest
-}
-
-// Stats is the spool at one moment.
-type Stats struct {
-	Bytes   int64 // segments, quarantine and side files
-	Pending int   // segments to be shipped
-	Open    bool
-	Aside   int64 // segments put into quarantine since the start
-}
-
-// Stats returns the spool's state.
-func (s *Spool) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Stats{Bytes: s.used, Pending: len(s.pending), Open: s.current != nil, Aside: s.aside}
 }
 
 // Scratch creates a file for what is made of a segment. The caller closes and
 // removes it; what is left over goes at the next start.
 func (s *Spool) Scratch() (disk.File, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	s.scratch++
 	return s.fs.OpenFile(filepath.Join(s.dir, scratchDir, fmt.Sprint(s.scratch)), os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)
 }
