@@ -100,7 +100,8 @@ type fluentBit struct {
 }
 
 // NewFluentBit returns a real Fluent Bit that command runs with a configuration
-// of the caller's: an http input on addr and one section of the plugin.
+// of the caller's: an http input on addr and one section of the plugin. What the
+// command has as its environment comes on top of the rig's.
 func NewFluentBit(path, addr string, command func() *exec.Cmd) Host {
 	version := "Fluent Bit"
 	if out, err := exec.Command(path, "--version").Output(); err == nil {
@@ -108,7 +109,7 @@ func NewFluentBit(path, addr string, command func() *exec.Cmd) Host {
 	}
 	return &fluentBit{version: version, addr: addr, sections: 1, command: func() *exec.Cmd {
 		cmd := command()
-		cmd.Env = append(os.Environ(), environment...)
+		cmd.Env = slices.Concat(os.Environ(), environment, cmd.Env)
 		return cmd
 	}}
 }
