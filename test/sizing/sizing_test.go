@@ -1,0 +1,98 @@
+package sizing
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"audit_s3/test/rig"
+)
+
+var (
+	update = flag.Bool("update", false, "write the measured part of docs/sizing.md anew")
+	events = flag.Int("events", 0, "measure this many events at 1000 a second too (1000000: some minutes)")
+)
+
+// TestGeneratedSizing: the page's figures of volume are what the code makes of the
+// recording.
+func TestGeneratedSizing(t *testing.T) {
+	var made [][]byte // once, since that takes longest
+	for chunk, err := range recording() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, chunk)
+	}
+	day := func(yield func([]byte, error) bool) {
+		for _, chunk := range made {
+			if !yield(chunk, nil) {
+				return
+			}
+		}
+	}
+	var small, large []volume
+	for _, policy := range policies {
+		for perObject, into := range map[int]*[]volume{quiet: &small, busy: &large} {
+			v, err := measure(policy, day, perObject)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.events != recorded || v.objects != int64(recorded/perObject) {
+				t.Fatalf("%s: %d events and %d objects of %d events", policy, v.events, v.objects, recorded)
+			}
+			*into = append(*into, v)
+		}
+	}
+	text := page(small, large)
+	t.Log("\n" + text)
+	between(t, "sizing.md", "volume", text)
+	between(t, "runbooks.md", "away", away(small))
+}
+
+// TestThousand measures at 1000 events a second, for -events events: what the page
+// says of busy clusters.
+func TestThousand(t *testing.T) {
+	if *events == 0 {
+		t.Skip("-events 1000000 measures it, for some minutes")
+	}
+	for _, policy := range policies {
+		v, err := measure(policy, chunks(*events, 300_000), 300_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%-10s %d events, %d rows, %d objects; Parquet: %.1f bytes a row, %.1f an event; spool %.0f, chunks %.0f", policy, v.events, v.rows, v.objects,
+			v.perRow(), v.perEvent(v.parquet), v.perEvent(v.frames), v.perEvent(v.buffer))
+	}
+}
+
+// between compares what stands between two marks of a page with text, or writes
+// it with -update.
+func between(t *testing.T, file, mark, text string) {
+	t.Helper()
+	build, err := rig.BuildDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(build, "../docs", file)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := "<!-- "+mark+":begin -->\n", "<!-- "+mark+":end -->\n"
+	head, rest, ok := strings.Cut(string(data), begin)
+	block, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s lacks the lines %q and %q", file, begin, end)
+	}
+	if block == text {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s is not what the code says; write it with: go test ./sizing -run TestGenerated -update\ngot:\n%s\nwant:\n%s", file, block, text)
+	}
+	if err := os.WriteFile(path, []byte(head+begin+text+end+tail), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
