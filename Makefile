@@ -7,7 +7,7 @@ PLUGIN  := $(BUILD)/out_audit_s3.so
 
 export CGO_ENABLED = 1
 
-.PHONY: help build test-tools test test-policy test-s3 test-trino test-cluster cost check-athena crash soak demo report ask lint generate fuzz clean
+.PHONY: help build image test-tools test test-policy test-s3 test-trino test-cluster cost check-athena crash soak sizing demo report ask lint generate fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,15 @@ help: ## list the targets
 build: ## build the plugin into build/out_audit_s3.so
 	@echo "== building $(PLUGIN)"
 	@$(GO) build -trimpath -buildmode=c-shared -ldflags "-s -w -X main.version=$(VERSION)" -o $(PLUGIN) ./plugin
+
+PLATFORM ?=
+PUSH     ?=
+image: ## build the image audit-receiver:VERSION with docker buildx: PLATFORM=linux/amd64,linux/arm64 for both, PUSH=registry/name to push it
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null) docker buildx build $(if $(PLATFORM),--platform $(PLATFORM)) \
+		--build-arg VERSION="$(VERSION)" \
+		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+		--build-arg CREATED="$$(git log -1 --format=%cI 2>/dev/null || echo unknown)" \
+		--tag $(or $(PUSH),audit-receiver):$(VERSION) $(if $(PUSH),--push,--load) .
 
 test-tools: ## build the S3 server and the stand-in host that tests and demo use
 	@echo "== building the S3 server and the stand-in host (the first time takes some minutes)"
@@ -41,6 +50,9 @@ crash: build test-tools ## kill the host KILLS times in each of five ways of run
 EVENTS ?= 10000000
 soak: build test-tools ## send EVENTS events, with S3 away for a third of them, and watch memory, spool and what arrives (twenty minutes)
 	@cd test && $(GO) test ./soak -v -count=1 -timeout 180m -events $(EVENTS)
+
+sizing: build test-tools ## what a receiver needs: bytes, CPU and memory of a real Fluent Bit at 1,000 and 4,000 events a second (ten minutes)
+	@cd test && $(GO) test ./sizing -v -count=1 -timeout 60m -events 300000 -rates 1000,4000
 
 test-s3: test-tools ## the way to S3 with SeaweedFS beside versitygw, and a backlog of 10,000 segments (ten minutes, most of it for building SeaweedFS)
 	@echo "== building SeaweedFS"
@@ -91,12 +103,12 @@ lint: ## gofmt, vet, golangci-lint, tidy modules
 	@$(GO) mod tidy -diff && cd test && $(GO) mod tidy -diff
 
 generate: build test-tools ## rewrite what is made from code: README's table, the table's definitions, COVERAGE.md, golden files
-	@$(GO) test ./conf ./convert ./sink/spool ./sink/dedup -run 'TestReadme|TestGolden|TestGenerated' -update
-	@cd test && $(GO) test -count=1 ./ask -run TestGenerated -update
+	@$(GO) test ./conf ./convert ./metrics ./sink/spool ./sink/dedup -run 'TestReadme|TestGolden|TestGenerated' -update
+	@cd test && $(GO) test -count=1 ./ask ./sizing -run TestGenerated -update
 
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME each
-	@for package in ./convert ./sink/spool ./sink/dedup; do \
+	@for package in ./convert ./metrics ./sink/spool ./sink/dedup; do \
 		for target in $$($(GO) test $$package -list '^Fuzz' | grep '^Fuzz'); do \
 			$(GO) test $$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done; done
 

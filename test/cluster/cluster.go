@@ -107,8 +107,14 @@ func (l *live) startReceiver(ctx context.Context, o options) (string, error) {
 	if err := l.receiver.Start(ctx); err != nil {
 		return "", err
 	}
+	return writeKubeconfig(o.dir, l.receiver.Addr, serverCA, certificate)
+}
+
+// writeKubeconfig fills in the shipped template for a receiver at addr, and returns
+// its path.
+func writeKubeconfig(dir, addr string, serverCA *rig.Authority, certificate *rig.Certificate) (string, error) {
 	for name, content := range map[string][]byte{"ca.crt": serverCA.PEM, "tls.crt": certificate.CertPEM, "tls.key": certificate.KeyPEM} {
-		if err := os.WriteFile(filepath.Join(o.dir, name), content, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			return "", err
 		}
 	}
@@ -116,8 +122,8 @@ func (l *live) startReceiver(ctx context.Context, o options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(o.dir, "webhook.kubeconfig")
-	text := strings.NewReplacer("@ADDRESS@", l.receiver.Addr, "@NAME@", node, "@DIRECTORY@", o.dir).Replace(template)
+	path := filepath.Join(dir, "webhook.kubeconfig")
+	text := strings.NewReplacer("@ADDRESS@", addr, "@NAME@", node, "@DIRECTORY@", dir).Replace(template)
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
