@@ -7,7 +7,7 @@ PLUGIN  := $(BUILD)/out_audit_s3.so
 
 export CGO_ENABLED = 1
 
-.PHONY: help build image test-tools test test-policy test-s3 test-trino test-cluster cost check-athena crash soak sizing demo report ask lint generate fuzz clean
+.PHONY: help build image certs test-tools test test-policy test-s3 test-trino test-cluster cost check-athena crash soak sizing demo report ask lint generate fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ image: ## build the image audit-receiver:VERSION with docker buildx: PLATFORM=li
 		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
 		--build-arg CREATED="$$(git log -1 --format=%cI 2>/dev/null || echo unknown)" \
 		--tag $(or $(PUSH),audit-receiver):$(VERSION) $(if $(PUSH),--push,--load) .
+
+CERTS      ?= $(BUILD)/certs
+APISERVERS ?= cp-1
+certs: ## make the CAs, the receiver's certificate and a client certificate for each of APISERVERS (node names), in CERTS
+	@bash conf/certificates/certs.sh all $(CERTS) $(APISERVERS)
 
 test-tools: ## build the S3 server and the stand-in host that tests and demo use
 	@echo "== building the S3 server and the stand-in host (the first time takes some minutes)"

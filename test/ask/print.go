@@ -24,17 +24,23 @@ func Print(w io.Writer, indent string, width int, columns []string, rows [][]any
 	return t.Flush()
 }
 
-// cell makes a value fit for a terminal. User agents and names are other people's
-// text: a control character in them could rewrite what the reader sees.
+// cell makes a value fit for a terminal, and no wider than width.
 func cell(s string, width int) string {
 	runes := []rune(s)
 	if width > 0 && len(runes) > width {
 		runes = append(runes[:width-1], '…')
 	}
-	for i, r := range runes {
-		if !unicode.IsPrint(r) {
-			runes[i] = '�'
+	return Printable(string(runes))
+}
+
+// Printable replaces what is not. User agents and names are other people's text:
+// a control character in them could rewrite what the reader sees, and a tab or a
+// line break could make one value look like two.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
 		}
-	}
-	return string(runes)
+		return '�'
+	}, s)
 }

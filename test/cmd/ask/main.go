@@ -35,7 +35,7 @@ func main() {
 type options struct {
 	archive, endpoint, cluster, from, to string
 	width                                int
-	question                             string
+	sql, question                        string
 }
 
 func run(ctx context.Context, args []string) error {
@@ -47,11 +47,15 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.from, "from", "yesterday", "first day (UTC) or time (RFC 3339)")
 	flags.StringVar(&o.to, "to", "", "day or time before which to stop; empty: a day after from")
 	flags.IntVar(&o.width, "width", 60, "characters of a value; 0: all")
+	flags.StringVar(&o.sql, "sql", "", "a statement of your own over the table, the views and the days of the window, instead of a question; prints nothing but the rows, tabs between values")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if o.question = flags.Arg(0); o.question == "" {
+	if o.question = flags.Arg(0); o.question == "" && o.sql == "" {
 		return list()
+	}
+	if o.sql != "" {
+		return own(ctx, o)
 	}
 	q, err := find(o.question)
 	if err != nil {
@@ -128,25 +132,11 @@ func parse(s string) (time.Time, error) {
 }
 
 func answer(ctx context.Context, o options, q ask.Query, w ask.Window) error {
-	glob, done, err := open(ctx, o, w)
-	if err != nil {
-		return err
-	}
-	defer done()
-	db, err := ask.Open(ctx, glob)
-	if errors.Is(err, ask.ErrNoFiles) {
-		return fmt.Errorf("%s has no files of cluster %s from %s to %s (UTC): is the name right, and was it written in those days?",
-			o.archive, w.Cluster, w.From.UTC().Format(time.DateTime), w.To.UTC().Format(time.DateTime))
-	}
-	if err != nil {
-		return err
-	}
-	defer db.Close()
 	statement, err := q.In(w)
 	if err != nil {
 		return err
 	}
-	columns, rows, err := db.Query(ctx, statement)
+	columns, rows, err := query(ctx, o, w, statement)
 	if err != nil {
 		return err
 	}
@@ -155,6 +145,44 @@ func answer(ctx context.Context, o options, q ask.Query, w ask.Window) error {
 		columns, rows = turned(columns, rows)
 	}
 	return ask.Print(os.Stdout, "", o.width, columns, rows)
+}
+
+// own runs the statement of -sql, for programs that read the answer.
+func own(ctx context.Context, o options) error {
+	w, err := o.window(time.Now())
+	if err != nil {
+		return err
+	}
+	_, rows, err := query(ctx, o, w, o.sql)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, v := range row {
+			cells[i] = ask.Printable(ask.Text(v))
+		}
+		fmt.Println(strings.Join(cells, "\t"))
+	}
+	return nil
+}
+
+func query(ctx context.Context, o options, w ask.Window, statement string) (columns []string, rows [][]any, err error) {
+	glob, done, err := open(ctx, o, w)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	db, err := ask.Open(ctx, glob)
+	if errors.Is(err, ask.ErrNoFiles) {
+		return nil, nil, fmt.Errorf("%s has no files of cluster %s from %s to %s (UTC): is the name right, and was it written in those days?",
+			o.archive, w.Cluster, w.From.UTC().Format(time.DateTime), w.To.UTC().Format(time.DateTime))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer db.Close()
+	return db.Query(ctx, statement)
 }
 
 // turned makes columns of rows: the report has a line a day and many columns, and

@@ -54,6 +54,14 @@ func TestReportOfABucketAndOfAFolder(t *testing.T) {
 	if !strings.Contains(bucket, "failed_logins") || !strings.Contains(bucket, sample.Window.From.Format(time.DateOnly)) {
 		t.Errorf("no report:\n%s", bucket)
 	}
+	// A statement of one's own: nothing but the rows, and no value looks like two.
+	text, err := output(t, func() error {
+		return run(ctx, []string{"-archive", filepath.Dir(filepath.Dir(filepath.Dir(s3.Glob(ask.Bucket, ask.Prefix)))), "-cluster", ask.Cluster,
+			"-from", sample.Window.From.Format(time.DateOnly), "-sql", "SELECT 'a\tb', count(*) > 0, NULL FROM requests"})
+	})
+	if err != nil || text != "a�b\ttrue\tNULL\n" {
+		t.Errorf("%q %v", text, err)
+	}
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
 	if _, err := output(t, func() error {
 		return run(ctx, append([]string{"-endpoint", s3.Endpoint, "-archive", "s3://" + ask.Bucket + "/" + ask.Prefix}, question...))
