@@ -43,13 +43,13 @@ func eachRecord(chunk []byte, yield func(record []byte)) (damaged int) {
 // splitEntry takes an entry of a chunk apart into the seconds of its timestamp
 // and its record.
 func splitEntry(entry []byte) (seconds int64, record []byte, ok bool) {
-	n, b, err := msgp.ReadArrayHeaderBytes(entry)
+	n, b, err := readArray(entry)
 	if err != nil || n != 2 {
 		return 0, nil, false
 	}
 	stamp := b
-	if msgp.NextType(b) == msgp.ArrayType {
-		if n, stamp, err = msgp.ReadArrayHeaderBytes(b); err != nil || n != 2 {
+	if typeOf(b) == msgp.ArrayType {
+		if n, stamp, err = readArray(b); err != nil || n != 2 {
 			return 0, nil, false
 		}
 	}
@@ -75,7 +75,7 @@ func readSeconds(b []byte) (int64, bool) {
 	case len(b) >= 3+eventTimeLen && b[0] == ext8 && b[1] == eventTimeLen && b[2] == 0:
 		return int64(int32(binary.BigEndian.Uint32(b[3:]))), true
 	}
-	switch msgp.NextType(b) {
+	switch typeOf(b) {
 	case msgp.IntType:
 		v, _, err := msgp.ReadInt64Bytes(b)
 		return v, err == nil
@@ -112,10 +112,10 @@ type shape struct {
 // shapeOf recognises a record. Events in a webhook's EventList carry no kind, so
 // it goes by the fields themselves.
 func shapeOf(record []byte) shape {
-	if msgp.NextType(record) != msgp.MapType {
+	if typeOf(record) != msgp.MapType {
 		return shape{}
 	}
-	n, b, err := msgp.ReadMapHeaderBytes(record)
+	n, b, err := readMap(record)
 	if err != nil {
 		return shape{}
 	}
@@ -123,7 +123,7 @@ func shapeOf(record []byte) shape {
 	var list, broken, auditID, verbOrStage bool
 	for i := uint32(0); i < n; i++ {
 		var key []byte
-		if key, b, err = msgp.ReadMapKeyZC(b); err != nil {
+		if key, b, err = readKey(b); err != nil {
 			return shape{}
 		}
 		value := b
@@ -136,13 +136,13 @@ func shapeOf(record []byte) shape {
 		}
 		switch string(key) {
 		case "kind":
-			if kind, _, err := msgp.ReadStringZC(value); err == nil && string(kind) == "EventList" {
+			if kind, _, err := readText(value); err == nil && string(kind) == "EventList" {
 				list = true
 			}
 		case "items":
-			if msgp.NextType(value) == msgp.ArrayType {
-				s.count, s.items, _ = msgp.ReadArrayHeaderBytes(value)
-			} else if !msgp.IsNil(value) {
+			if typeOf(value) == msgp.ArrayType {
+				s.count, s.items, _ = readArray(value)
+			} else if !isNil(value) {
 				broken = true
 			}
 		case "auditID":
@@ -150,7 +150,7 @@ func shapeOf(record []byte) shape {
 		case "verb", "stage":
 			verbOrStage = true
 		case "log", "message":
-			if t, _, err := msgp.ReadStringZC(value); err == nil && s.text == nil {
+			if t, _, err := readText(value); err == nil && s.text == nil {
 				s.text = t
 			}
 		}
@@ -168,12 +168,12 @@ func shapeOf(record []byte) shape {
 
 // valueAt is the value under key of a map; nil if there is none.
 func valueAt(b []byte, key string) []byte {
-	n, b, err := msgp.ReadMapHeaderBytes(b)
+	n, b, err := readMap(b)
 	if err != nil {
 		return nil
 	}
 	for range n {
-		k, value, err := msgp.ReadMapKeyZC(b)
+		k, value, err := readKey(b)
 		if err != nil {
 			return nil
 		}
@@ -194,9 +194,9 @@ func stringAt(b []byte, key string) []byte {
 }
 
 func stringOf(b []byte) (s []byte, ok bool) {
-	if msgp.NextType(b) != msgp.StrType {
+	if typeOf(b) != msgp.StrType {
 		return nil, false
 	}
-	s, _, err := msgp.ReadStringZC(b)
+	s, _, err := readText(b)
 	return s, err == nil
 }

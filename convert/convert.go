@@ -114,51 +114,71 @@ func (c *Converter) record(dst *Batch, record []byte) {
 	switch shape.kind {
 	case shapeList:
 		for i, rest := uint32(0), shape.items; i < shape.count; i++ {
-			next, err := skip(rest)
-			if err != nil {
+			var err error
+			if rest, err = c.event(dst, rest); err != nil {
 				// eachRecord skipped over the whole record before, so that this
 				// cannot happen; if it does, the rest is one reject.
 				dst.reject(Reject{Reason: ReasonDamagedChunk, Length: int64(len(rest))})
 				return
 			}
-			c.event(dst, rest[:len(rest)-len(next)])
-			rest = next
 		}
 	case shapeEvent:
-		c.event(dst, record)
+		if _, err := c.event(dst, record); err != nil {
+			dst.reject(Reject{Reason: ReasonDamagedChunk, Length: int64(len(record))})
+		}
 	default:
 		dst.reject(Reject{Reason: ReasonNotAnEvent, Length: int64(len(record))})
 	}
 }
 
-// event archives one event, drops it as the policy says, or leaves a reject. A
-// panic stops at this event: its neighbours go on.
-func (c *Converter) event(dst *Batch, raw []byte) {
+// event archives the event at the head of b, drops it as the policy says, or leaves
+// a reject, and returns what follows it. A panic stops at this event: its neighbours
+// go on. After an error nobody can tell where the next one begins.
+func (c *Converter) event(dst *Batch, b []byte) (rest []byte, err error) {
 	mark := dst.mark()
-	defer func() {
-		if recover() != nil {
-			dst.rewind(mark)
-			dst.reject(Reject{Reason: ReasonInternal, Length: int64(len(raw))})
-		}
-	}()
-	if err := c.keep(dst, raw); err != nil {
-		dst.rewind(mark)
-		reject := Reject{Reason: reasonOf(err), Length: int64(len(raw))}
-		var fe *fieldError
-		if errors.As(err, &fe) {
-			reject.Field = fe.field
-		}
-		describe(&reject, raw)
-		dst.reject(reject)
+	rest, why := c.keepOrPanic(dst, b)
+	if why == nil {
+		return rest, nil
 	}
+	dst.rewind(mark)
+	// Decoding has stopped somewhere in it.
+	if rest, err = skip(b); err != nil {
+		return b, err
+	}
+	raw := b[:len(b)-len(rest)]
+	reject := Reject{Reason: reasonOf(why), Length: int64(len(raw))}
+	var fe *fieldError
+	if errors.As(why, &fe) {
+		reject.Field = fe.field
+	}
+	if reject.Reason != ReasonInternal {
+		describe(&reject, raw)
+	}
+	dst.reject(reject)
+	return rest, nil
 }
 
-// keep decodes one event, decides its level and writes what the level allows.
-func (c *Converter) keep(dst *Batch, raw []byte) error {
+// keepOrPanic is keep with a panic made an error.
+func (c *Converter) keepOrPanic(dst *Batch, b []byte) (rest []byte, err error) {
+	defer func() {
+		if recover() != nil {
+			err = reasonError(ReasonInternal)
+		}
+	}()
+	return c.keep(dst, b)
+}
+
+// keep decodes the event at the head of b, decides its level and writes what the
+// level allows.
+func (c *Converter) keep(dst *Batch, b []byte) (rest []byte, err error) {
 	dec := &dst.decoded
-	if err := dec.decode(raw); err != nil {
-		return err
+	if rest, err = dec.decode(b); err != nil {
+		return rest, err
 	}
+	return rest, c.write(dst, dec)
+}
+
+func (c *Converter) write(dst *Batch, dec *decoded) error {
 	d := c.policy.decide(&dec.Event, c.redaction)
 	if d.drop {
 		dst.counts.Received++

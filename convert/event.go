@@ -111,23 +111,23 @@ type decoded struct {
 	bodies         []byte // the JSON that the Event's bodies point into
 }
 
-// decode reads one event. Every known field must have the type that
-// audit.k8s.io/v1 gives it, or be absent or null.
-func (d *decoded) decode(raw []byte) error {
+// decode reads the event at the head of b and returns what follows it. Every known
+// field must have the type that audit.k8s.io/v1 gives it, or be absent or null.
+func (d *decoded) decode(b []byte) (rest []byte, err error) {
 	d.reset()
-	n, b, err := msgp.ReadMapHeaderBytes(raw)
+	n, b, err := readMap(b)
 	if err != nil {
-		return reasonError(ReasonNotAnEvent)
+		return b, reasonError(ReasonNotAnEvent)
 	}
 	var hasReceived, hasStage bool
 	for range n {
 		var key []byte
-		if key, b, err = msgp.ReadMapKeyZC(b); err != nil {
-			return reasonError(ReasonNotJSON)
+		if key, b, err = readKey(b); err != nil {
+			return b, reasonError(ReasonNotJSON)
 		}
 		value := b
 		if b, err = skip(b); err != nil {
-			return err
+			return b, err
 		}
 		value = value[:len(value)-len(b)]
 		switch string(key) {
@@ -175,20 +175,20 @@ func (d *decoded) decode(raw []byte) error {
 			d.others.add("", key, value)
 		}
 		if err != nil {
-			return err
+			return b, err
 		}
 	}
 	if d.AuditID == "" || d.Verb == "" && d.Stage == "" {
-		return reasonError(ReasonNotAnEvent)
+		return b, reasonError(ReasonNotAnEvent)
 	}
 	if !hasReceived {
-		return &fieldError{ReasonMissingTimestamp, "requestReceivedTimestamp"}
+		return b, &fieldError{ReasonMissingTimestamp, "requestReceivedTimestamp"}
 	}
 	if !hasStage {
-		return &fieldError{ReasonMissingTimestamp, "stageTimestamp"}
+		return b, &fieldError{ReasonMissingTimestamp, "stageTimestamp"}
 	}
 	d.isPatch = d.Verb == "patch"
-	return nil
+	return b, nil
 }
 
 func (d *decoded) reset() {
@@ -205,7 +205,7 @@ func (d *decoded) reset() {
 // isOwnType tells whether a kind or an apiVersion says nothing but that this is
 // an Event of audit.k8s.io/v1; the log backend writes both, the webhook neither.
 func isOwnType(key string, value []byte) bool {
-	s, _, err := msgp.ReadStringZC(value)
+	s, _, err := readText(value)
 	want := "Event"
 	if key == "apiVersion" {
 		want = "audit.k8s.io/v1"
@@ -215,16 +215,16 @@ func isOwnType(key string, value []byte) bool {
 
 // eachField calls yield for each entry of a map; null counts as an absent map.
 func eachField(b []byte, field string, yield func(key, value []byte) error) (there bool, err error) {
-	if msgp.IsNil(b) {
+	if isNil(b) {
 		return false, nil
 	}
-	n, b, err := msgp.ReadMapHeaderBytes(b)
+	n, b, err := readMap(b)
 	if err != nil {
 		return false, badField(field)
 	}
 	for range n {
 		var key []byte
-		if key, b, err = msgp.ReadMapKeyZC(b); err != nil {
+		if key, b, err = readKey(b); err != nil {
 			return false, badField(field)
 		}
 		value := b
@@ -313,7 +313,7 @@ func (d *decoded) readResponseStatus(b []byte) error {
 	there, err := eachField(b, "responseStatus", func(key, value []byte) (err error) {
 		switch string(key) {
 		case "code":
-			if !msgp.IsNil(value) {
+			if !isNil(value) {
 				d.status.Code, err = readInt32(value, "responseStatus.code")
 				d.status.HasCode = err == nil
 			}
@@ -324,11 +324,11 @@ func (d *decoded) readResponseStatus(b []byte) error {
 		case "message":
 			d.status.Message, err = readString(value, "responseStatus.message")
 		case "details":
-			if !msgp.IsNil(value) {
+			if !isNil(value) {
 				d.details = value
 			}
 		case "metadata":
-			if n, _, err := msgp.ReadMapHeaderBytes(value); err != nil || n > 0 {
+			if n, _, err := readMap(value); err != nil || n > 0 {
 				d.others.add("responseStatus", key, value)
 			}
 		case "kind", "apiVersion":
@@ -353,7 +353,7 @@ func present[T any](there bool, v *T) *T {
 }
 
 func isStatusType(key string, value []byte) bool {
-	s, _, err := msgp.ReadStringZC(value)
+	s, _, err := readText(value)
 	want := "Status"
 	if key == "apiVersion" {
 		want = "v1"
@@ -372,10 +372,10 @@ func readAnnotations(dst []Annotation, b []byte) ([]Annotation, error) {
 
 // readString reads a string; null is the empty one, as in encoding/json.
 func readString(b []byte, field string) (string, error) {
-	if msgp.IsNil(b) {
+	if isNil(b) {
 		return "", nil
 	}
-	s, _, err := msgp.ReadStringZC(b)
+	s, _, err := readText(b)
 	if err != nil {
 		return "", badField(field)
 	}
@@ -391,10 +391,10 @@ func validText(s []byte) string {
 }
 
 func readStrings(dst []string, b []byte, field string) ([]string, error) {
-	if msgp.IsNil(b) {
+	if isNil(b) {
 		return dst, nil
 	}
-	n, b, err := msgp.ReadArrayHeaderBytes(b)
+	n, b, err := readArray(b)
 	if err != nil {
 		return dst, badField(field)
 	}

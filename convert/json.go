@@ -3,12 +3,8 @@ package convert
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
-	"io"
 	"math"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/tinylib/msgp/msgp"
@@ -67,13 +63,13 @@ func appendJSON(dst, b []byte, at place, depth int) (json, rest []byte, err erro
 	if depth > maxDepth {
 		return dst, b, reasonError(ReasonTooDeep)
 	}
-	switch msgp.NextType(b) {
+	switch typeOf(b) {
 	case msgp.MapType:
 		return appendJSONMap(dst, b, at, depth)
 	case msgp.ArrayType:
 		return appendJSONArray(dst, b, at, depth)
 	case msgp.StrType:
-		s, rest, err := msgp.ReadStringZC(b)
+		s, rest, err := readText(b)
 		return appendJSONString(dst, s), rest, err
 	case msgp.NilType:
 		rest, err := msgp.ReadNilBytes(b)
@@ -104,18 +100,18 @@ func appendJSON(dst, b []byte, at place, depth int) (json, rest []byte, err erro
 }
 
 func appendJSONMap(dst, b []byte, at place, depth int) ([]byte, []byte, error) {
-	n, b, err := msgp.ReadMapHeaderBytes(b)
+	n, b, err := readMap(b)
 	if err != nil {
 		return dst, b, err
 	}
 	dst = append(dst, '{')
 	first := true
 	for range n {
-		if msgp.NextType(b) != msgp.StrType {
+		if typeOf(b) != msgp.StrType {
 			return dst, b, reasonError(ReasonNotJSON)
 		}
 		var key []byte
-		if key, b, err = msgp.ReadStringZC(b); err != nil {
+		if key, b, err = readText(b); err != nil {
 			return dst, b, err
 		}
 		if at == placeMetadata && string(key) == "managedFields" {
@@ -137,7 +133,7 @@ func appendJSONMap(dst, b []byte, at place, depth int) ([]byte, []byte, error) {
 }
 
 func appendJSONArray(dst, b []byte, at place, depth int) ([]byte, []byte, error) {
-	n, b, err := msgp.ReadArrayHeaderBytes(b)
+	n, b, err := readArray(b)
 	if err != nil {
 		return dst, b, err
 	}
@@ -155,10 +151,9 @@ func appendJSONArray(dst, b []byte, at place, depth int) ([]byte, []byte, error)
 
 // appendJSONString quotes s with the fewest escapes that JSON allows.
 func appendJSONString(dst, s []byte) []byte {
-	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	start := 0
-	for i := 0; i < len(s); {
+	for i := plainRun(s, 0); i < len(s); i = plainRun(s, i) {
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRune(s[i:])
@@ -169,27 +164,48 @@ func appendJSONString(dst, s []byte) []byte {
 			i += size
 			continue
 		}
-		if c >= 0x20 && c != '"' && c != '\\' {
-			i++
-			continue
-		}
-		dst = append(dst, s[start:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\r':
-			dst = append(dst, '\\', 'r')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
-		}
+		dst = appendEscape(append(dst, s[start:i]...), c)
 		i++
 		start = i
 	}
 	return append(append(dst, s[start:]...), '"')
+}
+
+func appendEscape(dst []byte, c byte) []byte {
+	const hex = "0123456789abcdef"
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\r':
+		return append(dst, '\\', 'r')
+	case '\t':
+		return append(dst, '\\', 't')
+	}
+	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
+}
+
+// plainRun is the first index from i on whose byte a JSON string cannot hold as it
+// is, or that is not ASCII; len(s) if there is none. Eight bytes are looked at at a
+// time: in one word, a byte is below 0x20, a quote or a backslash if subtracting
+// borrows into its highest bit.
+func plainRun(s []byte, i int) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; i+8 <= len(s); i += 8 {
+		w := binary.LittleEndian.Uint64(s[i:])
+		quote, slash := w^ones*'"', w^ones*'\\'
+		found := (w | (w - ones*0x20) | (quote - ones) | (slash - ones)) & highs
+		if found != 0 {
+			break // somewhere in these eight, or nowhere: borrows run on
+		}
+	}
+	for ; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return i
+		}
+	}
+	return i
 }
 
 // appendJSONFloat writes the shortest text that reads back as f and still reads
@@ -205,93 +221,4 @@ func appendJSONFloat(dst []byte, f float64) []byte {
 		dst = append(dst, '.', '0')
 	}
 	return dst
-}
-
-// AppendMsgpack appends the msgpack that Fluent Bit would have made of one JSON
-// text, in the same key order. Integers beyond 64 bits become floats, as there.
-func AppendMsgpack(dst, text []byte) ([]byte, error) {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	dst, err := appendMsgpackValue(dst, dec, 0)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, reasonError(ReasonBadJSON) // more than one value
-	}
-	return dst, nil
-}
-
-func appendMsgpackValue(dst []byte, dec *json.Decoder, depth int) ([]byte, error) {
-	if depth > maxDepth {
-		return nil, reasonError(ReasonTooDeep)
-	}
-	token, err := dec.Token()
-	if err != nil {
-		return nil, reasonError(ReasonBadJSON)
-	}
-	switch v := token.(type) {
-	case json.Delim:
-		return appendMsgpackContainer(dst, dec, v, depth)
-	case string:
-		return msgp.AppendString(dst, v), nil
-	case json.Number:
-		return appendMsgpackNumber(dst, v)
-	case bool:
-		return msgp.AppendBool(dst, v), nil
-	case nil:
-		return msgp.AppendNil(dst), nil
-	}
-	return nil, reasonError(ReasonBadJSON)
-}
-
-// appendMsgpackContainer writes a map or an array. How many entries it has is
-// known only at its end, so it always takes the head with four bytes of length.
-func appendMsgpackContainer(dst []byte, dec *json.Decoder, open json.Delim, depth int) ([]byte, error) {
-	const map32, array32 = 0xdf, 0xdd
-	head := byte(map32)
-	if open == '[' {
-		head = array32
-	} else if open != '{' {
-		return nil, reasonError(ReasonBadJSON)
-	}
-	at := len(dst) + 1
-	dst = append(dst, head, 0, 0, 0, 0)
-	var n uint32
-	var err error
-	for ; dec.More(); n++ {
-		if open == '{' {
-			key, err := dec.Token()
-			name, ok := key.(string)
-			if err != nil || !ok {
-				return nil, reasonError(ReasonBadJSON)
-			}
-			dst = msgp.AppendString(dst, name)
-		}
-		if dst, err = appendMsgpackValue(dst, dec, depth+1); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := dec.Token(); err != nil { // the closing bracket
-		return nil, reasonError(ReasonBadJSON)
-	}
-	binary.BigEndian.PutUint32(dst[at:], n)
-	return dst, nil
-}
-
-func appendMsgpackNumber(dst []byte, n json.Number) ([]byte, error) {
-	s := n.String()
-	if !strings.ContainsAny(s, ".eE") {
-		if i, err := strconv.ParseInt(s, 10, 64); err == nil {
-			return msgp.AppendInt64(dst, i), nil
-		}
-		if u, err := strconv.ParseUint(s, 10, 64); err == nil {
-			return msgp.AppendUint64(dst, u), nil
-		}
-	}
-	f, err := strconv.ParseFloat(s, 64)
-	if err != nil {
-		return nil, reasonError(ReasonNotJSON) // out of a float's range
-	}
-	return msgp.AppendFloat64(dst, f), nil
 }

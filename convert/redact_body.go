@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"encoding/binary"
 	"math/bits"
 
 	"github.com/tinylib/msgp/msgp"
@@ -21,11 +22,15 @@ type redactor struct {
 	quotesValues bool
 
 	// names caches secretKey: the same few keys come over and over.
-	names map[string]bool
-	path  [][]byte // keys from the object's root, for markers with a MAC
-	spans []span
-	text  []byte // a string while its parts are replaced
+	names   *[1 << namesBits]knownName
+	path    [][]byte // keys from the object's root, for markers with a MAC
+	spans   []span
+	text    []byte // a string while its parts are replaced
+	buffers documentBuffers
 }
+
+// documentBuffers hold a document that stands in a string, while it is redacted.
+type documentBuffers struct{ packed, json []byte }
 
 // spot is a place in a body, and all that was decided on the way there.
 type spot struct {
@@ -61,7 +66,8 @@ func (x *redactor) begin(r *Redaction, attrs *authorizer.AttributesRecord, omitM
 // kept is what the next chunk's redactor may use again: nothing that points into
 // the chunk.
 func (x *redactor) kept() redactor {
-	return redactor{names: x.names, spans: x.spans, text: shrunk(x.text)}
+	return redactor{names: x.names, spans: x.spans, text: shrunk(x.text),
+		buffers: documentBuffers{shrunk(x.buffers.packed), shrunk(x.buffers.json)}}
 }
 
 func (x *redactor) root() spot {
@@ -71,7 +77,7 @@ func (x *redactor) root() spot {
 // body transcodes a whole body.
 func (x *redactor) body(dst, raw []byte) ([]byte, error) {
 	at := x.root()
-	switch msgp.NextType(raw) {
+	switch typeOf(raw) {
 	case msgp.MapType:
 		x.quotesValues = x.quoting() && isTellingStatus(raw)
 	case msgp.ArrayType, msgp.NilType:
@@ -79,7 +85,7 @@ func (x *redactor) body(dst, raw []byte) ([]byte, error) {
 		// A body that is no document: no rule knows what it holds.
 		return x.replace(dst, raw)
 	}
-	if x.program.secret && msgp.NextType(raw) == msgp.ArrayType {
+	if x.program.secret && typeOf(raw) == msgp.ArrayType {
 		at.action = actionReplace
 	}
 	dst, _, err := x.value(dst, raw, at, 0)
@@ -91,7 +97,7 @@ func (x *redactor) value(dst, b []byte, at spot, depth int) (out, rest []byte, e
 	if depth > maxDepth {
 		return dst, b, reasonError(ReasonTooDeep)
 	}
-	switch msgp.NextType(b) {
+	switch typeOf(b) {
 	case msgp.MapType:
 		return x.object(dst, b, at, depth)
 	case msgp.ArrayType:
@@ -109,10 +115,10 @@ func (x *redactor) value(dst, b []byte, at spot, depth int) (out, rest []byte, e
 		dst, err = x.replace(dst, b[:len(b)-len(rest)])
 		return dst, rest, err
 	}
-	if msgp.NextType(b) != msgp.StrType {
+	if typeOf(b) != msgp.StrType {
 		return appendJSON(dst, b, placeAny, depth)
 	}
-	s, rest, err := msgp.ReadStringZC(b)
+	s, rest, err := readText(b)
 	if err != nil {
 		return dst, b, err
 	}
@@ -130,7 +136,7 @@ func (x *redactor) surprises(at *spot) bool {
 
 func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, error) {
 	whole := b
-	n, b, err := msgp.ReadMapHeaderBytes(b)
+	n, b, err := readMap(b)
 	if err != nil {
 		return dst, b, err
 	}
@@ -141,11 +147,11 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 	first := true
 	var pair pairing
 	for range n {
-		if msgp.NextType(b) != msgp.StrType {
+		if typeOf(b) != msgp.StrType {
 			return dst, b, reasonError(ReasonNotJSON)
 		}
 		var key []byte
-		if key, b, err = msgp.ReadStringZC(b); err != nil {
+		if key, b, err = readText(b); err != nil {
 			return dst, b, err
 		}
 		inner := x.step(&at, key)
@@ -237,13 +243,19 @@ func (x *redactor) document(dst, s []byte, must bool, depth int) []byte {
 	if must {
 		otherwise = x.appendMarker
 	}
-	packed, err := AppendMsgpack(nil, trimNewline(s))
-	if err != nil || msgp.NextType(packed) != msgp.MapType {
+	// A document in this one gets buffers of its own.
+	buffers := x.buffers
+	x.buffers = documentBuffers{}
+	defer func() { x.buffers = buffers }()
+	packed, err := AppendMsgpack(buffers.packed[:0], trimNewline(s))
+	if err != nil || typeOf(packed) != msgp.MapType {
 		return otherwise(dst, s)
 	}
+	buffers.packed = packed
 	path, count := x.path, x.count
 	x.path = nil
-	inner, _, err := x.value(nil, packed, x.root(), depth+1)
+	inner, _, err := x.value(buffers.json[:0], packed, x.root(), depth+1)
+	buffers.json = inner
 	x.path = path
 	if err != nil {
 		x.count = count
@@ -263,7 +275,7 @@ func trimNewline(s []byte) []byte {
 }
 
 func (x *redactor) array(dst, b []byte, at spot, depth int) ([]byte, []byte, error) {
-	n, b, err := msgp.ReadArrayHeaderBytes(b)
+	n, b, err := readArray(b)
 	if err != nil {
 		return dst, b, err
 	}
@@ -333,19 +345,46 @@ func (x *redactor) isSchema(key []byte) bool {
 
 // namesSecret tells whether string values under key are secrets.
 func (x *redactor) namesSecret(key []byte) bool {
-	secret, known := x.names[string(key)]
-	if !known {
-		secret = secretKey(key)
-		if x.names == nil || len(x.names) >= maxNames {
-			x.names = make(map[string]bool, 256)
-		}
-		x.names[string(key)] = secret
+	if !maybeSecret(key) {
+		return false // most of them, and nearly all that are never the same twice
 	}
-	return secret
+	if len(key) > maxKnownName {
+		return secretKey(key)
+	}
+	if x.names == nil {
+		x.names = new([1 << namesBits]knownName)
+	}
+	known := &x.names[hashOfName(key)]
+	if known.name != string(key) {
+		known.name, known.secret = string(key), secretKey(key)
+	}
+	return known.secret
 }
 
-// maxNames bounds the cache, since keys come from the input.
-const maxNames = 4096
+// namesBits bounds the cache, since keys come from the input; where two keys fall on
+// one place, the later one has it. maxKnownName is how long a key may be that is
+// kept: beyond it they are seldom the same twice.
+const namesBits, maxKnownName = 10, 32
+
+// knownName is a key, and what secretKey says of it.
+type knownName struct {
+	name   string
+	secret bool
+}
+
+// hashOfName makes a place in the cache of the first and the last eight bytes.
+func hashOfName(key []byte) uint64 {
+	var first, last uint64
+	if n := len(key); n >= 8 {
+		first, last = binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[n-8:])
+	} else {
+		for _, c := range key {
+			first = first<<8 | uint64(c)
+		}
+	}
+	const prime = 0x9e3779b97f4a7c15
+	return ((first*prime ^ last) * prime) >> (64 - namesBits)
+}
 
 // applies tells whether a rule's conditions hold for the object at hand.
 func (x *redactor) applies(rule int) bool {

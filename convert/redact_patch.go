@@ -14,7 +14,7 @@ func (x *redactor) patch(dst, raw []byte) ([]byte, error) {
 	omit := x.omitManagedFields
 	x.omitManagedFields = false
 	defer func() { x.omitManagedFields = omit }()
-	switch msgp.NextType(raw) {
+	switch typeOf(raw) {
 	case msgp.ArrayType:
 		dst, _, err := x.jsonPatch(dst, raw, 0)
 		return dst, err
@@ -31,7 +31,7 @@ func (x *redactor) patch(dst, raw []byte) ([]byte, error) {
 
 // jsonPatch transcodes the operations of an RFC 6902 JSON Patch.
 func (x *redactor) jsonPatch(dst, b []byte, depth int) ([]byte, []byte, error) {
-	n, b, err := msgp.ReadArrayHeaderBytes(b)
+	n, b, err := readArray(b)
 	if err != nil {
 		return dst, b, err
 	}
@@ -40,7 +40,7 @@ func (x *redactor) jsonPatch(dst, b []byte, depth int) ([]byte, []byte, error) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if msgp.NextType(b) != msgp.MapType {
+		if typeOf(b) != msgp.MapType {
 			rest, err := skip(b)
 			if err != nil {
 				return dst, b, err
@@ -67,7 +67,7 @@ func (x *redactor) operation(dst, b []byte, depth int) ([]byte, []byte, error) {
 		x.path = at.path
 		defer func() { x.path = path }()
 	}
-	n, b, err := msgp.ReadMapHeaderBytes(b)
+	n, b, err := readMap(b)
 	if err != nil {
 		return dst, b, err
 	}
@@ -76,11 +76,11 @@ func (x *redactor) operation(dst, b []byte, depth int) ([]byte, []byte, error) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if msgp.NextType(b) != msgp.StrType {
+		if typeOf(b) != msgp.StrType {
 			return dst, b, reasonError(ReasonNotJSON)
 		}
 		var key []byte
-		if key, b, err = msgp.ReadStringZC(b); err != nil {
+		if key, b, err = readText(b); err != nil {
 			return dst, b, err
 		}
 		dst = append(appendJSONString(dst, key), ':')
@@ -167,22 +167,22 @@ func (x *redactor) target(pointer []byte, ok bool) target {
 // the API server writes into an annotation, by the same rules.
 func (x *redactor) patchAnnotation(s string) string {
 	packed, err := AppendMsgpack(nil, bytesOf(s))
-	if err != nil || msgp.NextType(packed) != msgp.MapType {
+	if err != nil || typeOf(packed) != msgp.MapType {
 		return x.markerFor("annotations", s)
 	}
-	n, b, err := msgp.ReadMapHeaderBytes(packed)
+	n, b, err := readMap(packed)
 	dst := []byte{'{'}
 	for i := uint32(0); i < n && err == nil; i++ {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
 		var key []byte
-		if key, b, err = msgp.ReadStringZC(b); err != nil {
+		if key, b, err = readText(b); err != nil {
 			break
 		}
 		dst = append(appendJSONString(dst, key), ':')
 		if string(key) == "patch" {
-			if msgp.NextType(b) != msgp.ArrayType {
+			if typeOf(b) != msgp.ArrayType {
 				return x.markerFor("annotations", s)
 			}
 			dst, b, err = x.jsonPatch(dst, b, 1)

@@ -3,8 +3,6 @@ package convert
 import (
 	"errors"
 	"strings"
-
-	"github.com/tinylib/msgp/msgp"
 )
 
 // Reason says why something received was not archived as an event. The values
@@ -75,19 +73,19 @@ func reasonOf(err error) Reason {
 // describe copies into r the few fields of a broken event that identify it,
 // each only if it is well-formed: a secret must not slip in by way of a reject.
 func describe(r *Reject, raw []byte) {
-	n, b, err := msgp.ReadMapHeaderBytes(raw)
+	n, b, err := readMap(raw)
 	if err != nil {
 		return
 	}
 	for i := uint32(0); i < n; i++ {
-		key, value, err := msgp.ReadMapKeyZC(b)
+		key, value, err := readKey(b)
 		if err != nil {
 			return
 		}
 		if b, err = skip(value); err != nil {
 			return
 		}
-		s, _, err := msgp.ReadStringZC(value)
+		s, _, err := readText(value)
 		if err != nil {
 			continue
 		}

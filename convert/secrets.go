@@ -20,8 +20,8 @@ func secretSpans(dst []span, s []byte) []span {
 	noJWT := 0 // up to here no JWT begins: one run of base64 is read once
 	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if !triggers[c] {
-			continue
+		if f := bytesOfText[c]; f&(anywhere|atWord) == 0 || f&anywhere == 0 && i > 0 && bytesOfText[s[i-1]]&inWord != 0 && !isEscape(s, i-1) {
+			continue // most of a text is the inside of words, where nothing begins
 		}
 		found, ok := span{}, false
 		switch {
@@ -29,8 +29,6 @@ func secretSpans(dst []span, s []byte) []span {
 			found, ok = assigned(s, i, end)
 		case c == '\'':
 			found, ok = quotedPassword(s, i)
-		case !begins(s, i):
-			continue
 		case c == '-':
 			found, ok = dashed(s, i)
 		case c == 'B' || c == 'b':
@@ -52,24 +50,33 @@ func secretSpans(dst []span, s []byte) []span {
 	return dst
 }
 
-// begins tells whether a word can begin at i. In JSON inside a string, the n of
-// an escaped line break is no letter of the word behind it.
-func begins(s []byte, i int) bool {
-	return i == 0 || !isWord(s[i-1]) || isEscape(s, i-1)
-}
-
-// isEscape tells whether the byte at i is the letter of an escaped \n, \r or \t.
+// isEscape tells whether the byte at i is the letter of an escaped \n, \r or \t: in
+// JSON inside a string it is no letter of the word behind it.
 func isEscape(s []byte, i int) bool {
 	return i > 0 && s[i-1] == '\\' && (s[i] == 'n' || s[i] == 'r' || s[i] == 't')
 }
 
-// triggers are the bytes at which something can begin.
-var triggers = func() (t [256]bool) {
-	for _, c := range []byte("=:-Bbe'") {
-		t[c] = true
+// What a byte is to secretSpans.
+const (
+	anywhere = 1 << iota // something can begin at it
+	atWord               // the same, where a word can begin
+	inWord               // it belongs to a word
+)
+
+var bytesOfText = func() (t [256]byte) {
+	for _, c := range []byte("=:'") {
+		t[c] = anywhere
+	}
+	for _, c := range []byte("-Bbe") {
+		t[c] = atWord
 	}
 	for _, p := range tokenPrefixes {
-		t[p.prefix[0]] = true
+		t[p.prefix[0]] = atWord
+	}
+	for c := range t {
+		if isWord(byte(c)) {
+			t[c] |= inWord
+		}
 	}
 	return t
 }()
