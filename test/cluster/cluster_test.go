@@ -93,11 +93,18 @@ func TestTheTableIsTheLog(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, value := range counts {
-				t.Log(name, value)
-				if strings.HasPrefix(name, "apiserver_audit_error_total") && value != "0" {
-					t.Errorf("%s is %s", name, value)
+			t.Log(counts)
+			errors := func(plugin string) string { return counts[`apiserver_audit_error_total{plugin="`+plugin+`"}`] }
+			for name := range counts {
+				if strings.HasPrefix(name, "apiserver_audit_error_total") && !strings.Contains(name, `"log"`) && !strings.Contains(name, `"truncate"`) {
+					t.Errorf("%s is %s", name, counts[name])
 				}
+			}
+			// Up to 1.36 an API server cannot encode events whose patch is no JSON, for
+			// its log as little as for us; truncation keeps them from taking their batch
+			// with them.
+			if errors("log") != errors("truncate") || version >= "v1.37" && errors("log") != "" {
+				t.Errorf("%s events could not be logged, %s not be sent", errors("log"), errors("truncate"))
 			}
 			stopped := time.Now()
 			if err := l.stop(ctx); err != nil {

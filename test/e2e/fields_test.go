@@ -15,9 +15,12 @@ import (
 )
 
 // capturedLists are POST bodies as a kube-apiserver 1.37.2 sent them.
-func capturedLists(t *testing.T) [][]byte {
+func capturedLists(t *testing.T) [][]byte { return listsIn(t, "../../convert/testdata/eventlists-1.37.2.ndjson.gz") }
+
+// listsIn are the bodies in a file, one a line.
+func listsIn(t *testing.T, path string) [][]byte {
 	t.Helper()
-	f, err := os.Open("../../convert/testdata/eventlists-1.37.2.ndjson.gz")
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,42 +38,55 @@ func capturedLists(t *testing.T) [][]byte {
 	return lists
 }
 
+// TestEveryFieldOfTheCapturedEvents: what API servers of three minor versions sent.
 func TestEveryFieldOfTheCapturedEvents(t *testing.T) {
-	s := newSetup(t)
-	s.run(s.section("prod"))
-	began := time.Now()
-	for _, list := range capturedLists(t) {
-		s.post("audit_apiserver1", list)
-	}
-	var events []oracle.Event
-	for _, raw := range rawEvents(t) {
-		var e oracle.Event
-		if err := json.Unmarshal(raw, &e); err != nil {
-			t.Fatal(err)
-		}
-		events = append(events, e)
-	}
-	if len(events) != 406 {
-		t.Fatalf("the captured lists hold %d events", len(events))
-	}
-	s.waitRows(406, "true")
-	s.stop()
+	for _, capture := range []struct {
+		name, path     string
+		events, bodies int // at least
+	}{
+		{"a running cluster, 1.37", "../../convert/testdata/eventlists-1.37.2.ndjson.gz", 406, 80},
+		{"every kind of request, 1.37", "../cluster/testdata/v1.37/eventlists.ndjson.gz", 250, 50},
+		{"every kind of request, 1.36", "../cluster/testdata/v1.36/eventlists.ndjson.gz", 250, 50},
+		{"every kind of request, 1.35", "../cluster/testdata/v1.35/eventlists.ndjson.gz", 250, 50},
+	} {
+		t.Run(capture.name, func(t *testing.T) {
+			s := newSetup(t)
+			s.run(s.section("prod"))
+			began := time.Now()
+			lists := listsIn(t, capture.path)
+			for _, list := range lists {
+				s.post("audit_apiserver1", list)
+			}
+			var events []oracle.Event
+			for _, raw := range eventsOf(t, lists) {
+				var e oracle.Event
+				if err := json.Unmarshal(raw, &e); err != nil {
+					t.Fatal(err)
+				}
+				events = append(events, e)
+			}
+			s.waitRows(int64(len(events)), "true")
+			s.stop()
 
-	report := oracle.Compare(events, s.query(oracle.Query), "prod", "audit_apiserver1", began)
-	t.Log(report)
-	for _, difference := range slices.Concat(report.Missing, report.Doubled, report.Different) {
-		t.Error(difference)
-	}
-	if report.Bodies < 80 {
-		t.Errorf("only %d bodies were compared: the test data is not what it was", report.Bodies)
+			report := oracle.Compare(events, s.query(oracle.Query), "prod", "audit_apiserver1", began)
+			t.Log(report)
+			for _, difference := range slices.Concat(report.Missing, report.Doubled, report.Different) {
+				t.Error(difference)
+			}
+			if len(events) < capture.events || report.Bodies < capture.bodies {
+				t.Errorf("only %d events with %d bodies were compared: the test data is not what it was", len(events), report.Bodies)
+			}
+		})
 	}
 }
 
 // rawEvents are the captured events as JSON text.
-func rawEvents(t *testing.T) []json.RawMessage {
+func rawEvents(t *testing.T) []json.RawMessage { return eventsOf(t, capturedLists(t)) }
+
+func eventsOf(t *testing.T, lists [][]byte) []json.RawMessage {
 	t.Helper()
 	var events []json.RawMessage
-	for _, list := range capturedLists(t) {
+	for _, list := range lists {
 		var l struct{ Items []json.RawMessage }
 		if err := json.Unmarshal(list, &l); err != nil {
 			t.Fatal(err)
