@@ -109,7 +109,7 @@ lint: ## gofmt, vet, golangci-lint, tidy modules
 
 generate: build test-tools ## rewrite what is made from code: README's table, the table's definitions, COVERAGE.md, golden files
 	@$(GO) test ./conf ./convert ./metrics ./sink/spool ./sink/dedup -run 'TestReadme|TestGolden|TestGenerated' -update
-	@cd test && $(GO) test -count=1 ./ask ./sizing -run TestGenerated -update
+	@cd test && $(GO) test -count=1 ./ask ./sizing ./prometheus -run TestGenerated -update
 
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME each
