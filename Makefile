@@ -7,7 +7,7 @@ PLUGIN  := $(BUILD)/out_audit_s3.so
 
 export CGO_ENABLED = 1
 
-.PHONY: help build image certs test-tools test test-policy test-s3 test-trino test-cluster cost check-athena crash soak sizing demo report ask lint generate fuzz clean
+.PHONY: help build image certs test-tools test test-policy test-s3 test-trino test-cluster cost check-athena crash soak sizing bench demo report ask lint generate fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,9 +40,13 @@ test: build test-tools ## unit tests with the race detector, fuzz seeds, end to 
 	@$(GO) test -race ./...
 	@echo "== what the race detector is too slow or too large for: a fault at every operation, memory"
 	@$(GO) test ./sink -run TestEveryOperationMayFailOrBeTheLast
-	@$(GO) test ./convert -run TestMemoryOf
+	@$(GO) test ./convert -run 'TestMemoryOf|TestGoldenCost'
 	@echo "== end to end" # -count=1: Go's cache does not see the plugin and the SQL, which lie outside of the module
 	@cd test && $(GO) test -count=1 -timeout 15m ./...
+
+BENCH ?=
+bench: build test-tools ## audit_s3 beside null and Fluent Bit's own s3 output: CPU, memory and bytes of an optimised Fluent Bit (forty minutes; BENCH=-update writes test/bench/RESULTS.md)
+	@cd test && $(GO) test ./bench -run 'TestBench$$' -v -count=1 -timeout 180m -measure -command 'make bench$(if $(BENCH), BENCH="$(BENCH)")' $(BENCH)
 
 POLICY_CASES ?= 1000000
 test-policy: ## hold a million decisions against the API server's own (some minutes)
@@ -109,7 +113,7 @@ lint: ## gofmt, vet, golangci-lint, tidy modules
 
 generate: build test-tools ## rewrite what is made from code: README's table, the table's definitions, COVERAGE.md, golden files
 	@$(GO) test ./conf ./convert ./metrics ./sink/spool ./sink/dedup -run 'TestReadme|TestGolden|TestGenerated' -update
-	@cd test && $(GO) test -count=1 ./ask ./sizing ./prometheus -run TestGenerated -update
+	@cd test && $(GO) test -count=1 ./ask ./bench ./sizing ./prometheus -run TestGenerated -update
 
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME each
