@@ -131,7 +131,8 @@ func (d *decoded) redacted(dst []byte, p part) (_ []byte, err error) {
 	case p == partDetails && d.details != nil:
 		x.quotesValues = x.quoting() && mayQuote(d.status.Reason)
 		root := x.root()
-		dst, _, err = x.value(dst, d.details, x.step(&root, []byte("details")), 0)
+		at := x.step(&root, []byte("details"))
+		dst, _, err = x.value(dst, d.details, &at, 0)
 	case p == partOthers && len(d.others.fields) > 0 && x.rules.strict:
 		x.count += int32(len(d.others.fields)) // what this version does not know may hold anything
 	case p == partOthers && len(d.others.fields) > 0:
@@ -141,7 +142,7 @@ func (d *decoded) redacted(dst []byte, p part) (_ []byte, err error) {
 			if x.program.secret {
 				at.action = actionReplace
 			}
-			dst, _, err := x.value(dst, raw, at, 0)
+			dst, _, err := x.value(dst, raw, &at, 0)
 			return dst, err
 		})
 	}

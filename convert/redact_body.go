@@ -23,7 +23,8 @@ type redactor struct {
 
 	// names caches secretKey: the same few keys come over and over.
 	names   *[1 << namesBits]knownName
-	path    [][]byte // keys from the object's root, for markers with a MAC
+	clean   *[1 << namesBits]string // see commonText
+	path    [][]byte                // keys from the object's root, for markers with a MAC
 	spans   []span
 	text    []byte // a string while its parts are replaced
 	buffers documentBuffers
@@ -66,7 +67,7 @@ func (x *redactor) begin(r *Redaction, attrs *authorizer.AttributesRecord, omitM
 // kept is what the next chunk's redactor may use again: nothing that points into
 // the chunk.
 func (x *redactor) kept() redactor {
-	return redactor{names: x.names, spans: x.spans, text: shrunk(x.text),
+	return redactor{names: x.names, clean: x.clean, spans: x.spans, text: shrunk(x.text),
 		buffers: documentBuffers{shrunk(x.buffers.packed), shrunk(x.buffers.json)}}
 }
 
@@ -88,12 +89,12 @@ func (x *redactor) body(dst, raw []byte) ([]byte, error) {
 	if x.program.secret && typeOf(raw) == msgp.ArrayType {
 		at.action = actionReplace
 	}
-	dst, _, err := x.value(dst, raw, at, 0)
+	dst, _, err := x.value(dst, raw, &at, 0)
 	return dst, err
 }
 
 // value transcodes the value at the head of b.
-func (x *redactor) value(dst, b []byte, at spot, depth int) (out, rest []byte, err error) {
+func (x *redactor) value(dst, b []byte, at *spot, depth int) (out, rest []byte, err error) {
 	if depth > maxDepth {
 		return dst, b, reasonError(ReasonTooDeep)
 	}
@@ -108,7 +109,7 @@ func (x *redactor) value(dst, b []byte, at spot, depth int) (out, rest []byte, e
 	if at.action == actionKeep { // only here: a deeper rule counts before it
 		return appendJSON(dst, b, placeAny, depth)
 	}
-	if at.action != "" || x.surprises(&at) {
+	if at.action != "" || x.surprises(at) {
 		if rest, err = skip(b); err != nil {
 			return dst, b, err
 		}
@@ -134,7 +135,7 @@ func (x *redactor) surprises(at *spot) bool {
 	return at.place == placeBody || at.place == placeObject && x.program.secret || x.program.matcher.expects(&at.states)
 }
 
-func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, error) {
+func (x *redactor) object(dst, b []byte, at *spot, depth int) ([]byte, []byte, error) {
 	whole := b
 	n, b, err := readMap(b)
 	if err != nil {
@@ -146,6 +147,7 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 	dst = append(dst, '{')
 	first := true
 	var pair pairing
+	var inner spot // declared here, since within the loop it would be on the heap
 	for range n {
 		if typeOf(b) != msgp.StrType {
 			return dst, b, reasonError(ReasonNotJSON)
@@ -154,7 +156,7 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 		if key, b, err = readText(b); err != nil {
 			return dst, b, err
 		}
-		inner := x.step(&at, key)
+		inner = x.step(at, key)
 		inner.secret = inner.secret || isPairValue(key) && pair.namesSecret(whole)
 		if inner.action == actionRemove || x.omitManagedFields && at.place == placeMetadata && string(key) == "managedFields" {
 			if inner.action == actionRemove {
@@ -172,9 +174,9 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 		dst = append(appendJSONString(dst, key), ':')
 		x.push(key)
 		if inner.action == "" && !inner.secret {
-			dst, b, err = x.open(dst, b, key, inner, depth)
+			dst, b, err = x.open(dst, b, key, &inner, depth)
 		} else {
-			dst, b, err = x.value(dst, b, inner, depth+1)
+			dst, b, err = x.value(dst, b, &inner, depth+1)
 		}
 		if err != nil {
 			return dst, b, err
@@ -187,10 +189,10 @@ func (x *redactor) object(dst, b []byte, at spot, depth int) ([]byte, []byte, er
 // open transcodes a value that no rule has decided about. A string may be JSON:
 // what kubectl last applied must be, and other tools leave such copies of the
 // object under annotations of their own.
-func (x *redactor) open(dst, b, key []byte, at spot, depth int) ([]byte, []byte, error) {
+func (x *redactor) open(dst, b, key []byte, at *spot, depth int) ([]byte, []byte, error) {
 	applied := string(key) == lastApplied
 	s, ok := stringOf(b)
-	if !applied && (!ok || len(s) < 2 || s[0] != '{' || x.surprises(&at)) {
+	if !applied && (!ok || len(s) < 2 || s[0] != '{' || x.surprises(at)) {
 		return x.value(dst, b, at, depth+1)
 	}
 	if applied && !ok { // it is a string, so this is no such thing
@@ -254,7 +256,8 @@ func (x *redactor) document(dst, s []byte, must bool, depth int) []byte {
 	buffers.packed = packed
 	path, count := x.path, x.count
 	x.path = nil
-	inner, _, err := x.value(buffers.json[:0], packed, x.root(), depth+1)
+	root := x.root()
+	inner, _, err := x.value(buffers.json[:0], packed, &root, depth+1)
 	buffers.json = inner
 	x.path = path
 	if err != nil {
@@ -274,25 +277,26 @@ func trimNewline(s []byte) []byte {
 	return s
 }
 
-func (x *redactor) array(dst, b []byte, at spot, depth int) ([]byte, []byte, error) {
+func (x *redactor) array(dst, b []byte, at *spot, depth int) ([]byte, []byte, error) {
 	n, b, err := readArray(b)
 	if err != nil {
 		return dst, b, err
 	}
-	inner := x.step(&at, nil)
+	inner := x.step(at, nil)
 	dst = append(dst, '[')
 	var args arguments
+	var element spot // as in object
 	for i := range n {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		element := inner
+		element = inner
 		s, isString := stringOf(b)
 		if isString && element.action == "" {
 			element.secret = args.next(s) || element.secret
 		}
 		x.push(nil)
-		if dst, b, err = x.value(dst, b, element, depth+1); err != nil {
+		if dst, b, err = x.value(dst, b, &element, depth+1); err != nil {
 			return dst, b, err
 		}
 		x.pop()

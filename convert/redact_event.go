@@ -12,15 +12,17 @@ import (
 // applied before, since it goes by the requestURI as it was.
 func (x *redactor) envelope(e *Event, attrs *authorizer.AttributesRecord) {
 	e.RequestURI = x.uri(e.RequestURI, attrs)
-	e.UserAgent = x.textOf(e.UserAgent)
-	e.AuditID = x.textOf(e.AuditID) // the client may choose it
+	e.UserAgent = x.commonText(e.UserAgent)
+	if !isUUID(e.AuditID) { // the client may choose it
+		e.AuditID = x.textOf(e.AuditID)
+	}
 	x.user(&e.User)
 	if e.ImpersonatedUser != nil {
 		x.user(e.ImpersonatedUser)
 	}
 	if e.ObjectRef != nil { // it repeats what stands in the URI
 		e.ObjectRef.Name = x.textOf(e.ObjectRef.Name)
-		e.ObjectRef.Namespace = x.textOf(e.ObjectRef.Namespace)
+		e.ObjectRef.Namespace = x.commonText(e.ObjectRef.Namespace)
 	}
 	for i := range e.Annotations {
 		x.annotation(&e.Annotations[i])
@@ -37,9 +39,9 @@ func (x *redactor) envelope(e *Event, attrs *authorizer.AttributesRecord) {
 // user redacts an identity: names and groups as text, since an authenticator may
 // take them from a token it did not check, and the claims in extra.
 func (x *redactor) user(u *User) {
-	u.Username, u.UID = x.textOf(u.Username), x.textOf(u.UID)
+	u.Username, u.UID = x.commonText(u.Username), x.commonText(u.UID)
 	for i, group := range u.Groups {
-		u.Groups[i] = x.textOf(group)
+		u.Groups[i] = x.commonText(group)
 	}
 	for _, extra := range u.Extra {
 		if keepsExtra(x.rules.file.KeepUserExtra, extra.Key) {
@@ -70,7 +72,7 @@ func (x *redactor) annotation(a *Annotation) {
 	case strings.HasPrefix(a.Key, patchAnnotations):
 		a.Value = x.patchAnnotation(a.Value)
 	default:
-		a.Value = x.textOf(a.Value)
+		a.Value = x.commonText(a.Value)
 	}
 }
 

@@ -23,7 +23,7 @@ func (x *redactor) patch(dst, raw []byte) ([]byte, error) {
 		if x.program.secret {
 			at.action = actionReplace
 		}
-		dst, _, err := x.value(dst, raw, at, 0)
+		dst, _, err := x.value(dst, raw, &at, 0)
 		return dst, err
 	}
 	return x.replace(dst, raw)
@@ -93,7 +93,7 @@ func (x *redactor) operation(dst, b []byte, depth int) ([]byte, []byte, error) {
 			dst = x.document(dst, s, true, depth)
 			b, err = skip(b)
 		default:
-			dst, b, err = x.value(dst, b, at.spot, depth+1)
+			dst, b, err = x.value(dst, b, &at.spot, depth+1)
 		}
 		if err != nil {
 			return dst, b, err
@@ -187,7 +187,7 @@ func (x *redactor) patchAnnotation(s string) string {
 			}
 			dst, b, err = x.jsonPatch(dst, b, 1)
 		} else {
-			dst, b, err = x.value(dst, b, spot{}, 1)
+			dst, b, err = x.value(dst, b, &spot{}, 1)
 		}
 	}
 	if err != nil {

@@ -1,5 +1,7 @@
 package convert
 
+import "strings"
+
 // enter notes whose values follow, and returns what to do behind them.
 func (x *redactor) enter(object []byte) (leave func()) {
 	if !x.program.named && x.rules.key == nil {
@@ -103,6 +105,29 @@ func (x *redactor) textOf(s string) string {
 	}
 	return string(x.replaceSpans(nil, bytesOf(s)))
 }
+
+// commonText is textOf for a text that is often the same: those without a secret are
+// remembered. Their places are few, since what they say comes from the input.
+func (x *redactor) commonText(s string) string {
+	if s == "" || len(s) > maxCommonText {
+		return x.textOf(s)
+	}
+	if x.clean == nil {
+		x.clean = new([1 << namesBits]string)
+	}
+	known := &x.clean[hashOfName(bytesOf(s))]
+	if *known == s {
+		return s
+	}
+	text := x.textOf(s)
+	if len(x.spans) == 0 {
+		*known = strings.Clone(s)
+	}
+	return text
+}
+
+// maxCommonText bounds what is remembered.
+const maxCommonText = 192
 
 // markerFor is the marker for a string outside the bodies; where says which one.
 func (x *redactor) markerFor(where, s string) string {
