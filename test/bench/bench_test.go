@@ -183,7 +183,8 @@ func stampOf(t *testing.T) Stamp {
 	s.FluentBit = first(exec.Command(program, "--version")) + builtHow(program)
 	var name unix.Utsname
 	fail(t, unix.Uname(&name))
-	s.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
+	version, _, _ := strings.Cut(unix.ByteSliceToString(name.Release[:]), "-") // what a distribution calls it says nothing
+	s.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + version
 	text, err := os.ReadFile("/proc/cpuinfo")
 	fail(t, err)
 	for line := range strings.Lines(string(text)) {
