@@ -51,9 +51,9 @@ func (d *driver) canary(place string) string {
 
 // do sends a request and returns what was answered. After the first error it does
 // nothing: see d.err.
-func (d *driver) do(ctx context.Context, r request) (status int, body []byte) {
+func (d *driver) do(ctx context.Context, r request) (body []byte) {
 	if d.err != nil {
-		return 0, nil
+		return nil
 	}
 	d.sent++
 	status, body, err := d.send(ctx, r)
@@ -63,7 +63,7 @@ func (d *driver) do(ctx context.Context, r request) (status int, body []byte) {
 	if err != nil {
 		d.err = fmt.Errorf("%s %s as %q: %w", r.method, r.path, r.as, err)
 	}
-	return status, body
+	return body
 }
 
 func (d *driver) send(ctx context.Context, r request) (status int, body []byte, err error) {
@@ -109,7 +109,7 @@ func (d *driver) send(ctx context.Context, r request) (status int, body []byte, 
 func (d *driver) wait(ctx context.Context, r request, ok func(body []byte) bool) {
 	r.header = map[string]string{"User-Agent": "wait"} // how often it is asked differs from run to run
 	for i := 0; d.err == nil; i++ {
-		if _, body := d.do(ctx, r); ok(body) {
+		if ok(d.do(ctx, r)) {
 			return
 		}
 		if i == 100 {

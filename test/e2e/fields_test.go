@@ -15,7 +15,9 @@ import (
 )
 
 // capturedLists are POST bodies as a kube-apiserver 1.37.2 sent them.
-func capturedLists(t *testing.T) [][]byte { return listsIn(t, "../../convert/testdata/eventlists-1.37.2.ndjson.gz") }
+func capturedLists(t *testing.T) [][]byte {
+	return listsIn(t, "../../convert/testdata/eventlists-1.37.2.ndjson.gz")
+}
 
 // listsIn are the bodies in a file, one a line.
 func listsIn(t *testing.T, path string) [][]byte {

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -126,7 +127,8 @@ func TestPluginTakesTheEnvironment(t *testing.T) {
 					t.Errorf("%s: %s has an output %s", folder, p.owner, output["name"])
 				}
 				_, err := conf.Parse(func(key string) string { return output[key] })
-				problems, _ := err.(conf.Problems)
+				var problems conf.Problems
+				errors.As(err, &problems)
 				var keys []string
 				for _, problem := range problems {
 					keys = append(keys, problem.Key)

@@ -51,7 +51,7 @@ func (s *stand) guests() []guest {
 
 // post sends body as this guest and returns what became of it: a status, or an
 // error of the connection.
-func (s *stand) postAs(g guest, r *rig.Receiver, body string) (*http.Response, error) {
+func (s *stand) postAs(g guest, r *rig.Receiver, body string) (answer, error) {
 	s.t.Helper()
 	client, err := rig.Client(s.serverCA, g.certificate, g.version2)
 	if err != nil {
@@ -68,10 +68,16 @@ func (s *stand) postAs(g guest, r *rig.Receiver, body string) (*http.Response, e
 		transport.TLSClientConfig.MinVersion, transport.TLSClientConfig.MaxVersion = g.tlsVersion, g.tlsVersion
 	}
 	response, err := client.Post(scheme+"://"+r.Addr+"/cp-1", "application/json", strings.NewReader(body))
-	if err == nil {
-		err = response.Body.Close()
+	if err != nil {
+		return answer{}, err
 	}
-	return response, err
+	return answer{response.StatusCode, response.ProtoMajor, response.Status, response.Proto}, response.Body.Close()
+}
+
+// answer is what a client reads of a response.
+type answer struct {
+	StatusCode, ProtoMajor int
+	Status, Proto          string
 }
 
 // TestWhoIsLetIn prints the table of who is let in, and sees in the archive that
