@@ -1,13 +1,12 @@
 package convert
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,34 +17,10 @@ import (
 // with 100 nodes, as chunks of one EventList of 400 each.
 func clusterChunks(t testing.TB) (chunks [][]byte, events int) {
 	t.Helper()
-	f, err := os.Open("../test/bench/testdata/cluster-1.37.2.log.gz")
-	if err != nil {
-		t.Fatal(err)
+	for items := range slices.Chunk(gunzipLines(t, "../test/bench/testdata/cluster-1.37.2.log.gz"), 400) {
+		chunks = append(chunks, record(t, `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[`+strings.Join(items, ",")+`]}`))
+		events += len(items)
 	}
-	defer f.Close()
-	gz, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	scanner := bufio.NewScanner(gz)
-	scanner.Buffer(nil, 64<<20)
-	var items []string
-	flush := func() {
-		if len(items) > 0 {
-			chunks = append(chunks, record(t, `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[`+strings.Join(items, ",")+`]}`))
-			items = nil
-		}
-	}
-	for scanner.Scan() {
-		items = append(items, scanner.Text())
-		if events++; len(items) == 400 {
-			flush()
-		}
-	}
-	if err := scanner.Err(); err != nil {
-		t.Fatal(err)
-	}
-	flush()
 	return chunks, events
 }
 

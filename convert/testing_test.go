@@ -89,7 +89,13 @@ func convertJSON(t *testing.T, policy *Policy, events ...string) []Event {
 // capturedLists are the POST bodies captured from kube-apiserver 1.37.2.
 func capturedLists(t testing.TB) []string {
 	t.Helper()
-	f, err := os.Open("testdata/eventlists-1.37.2.ndjson.gz")
+	return gunzipLines(t, "testdata/eventlists-1.37.2.ndjson.gz")
+}
+
+// gunzipLines are the lines of a compressed file.
+func gunzipLines(t testing.TB, path string) (lines []string) {
+	t.Helper()
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,16 +104,15 @@ func capturedLists(t testing.TB) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var lists []string
 	scanner := bufio.NewScanner(gz)
 	scanner.Buffer(nil, 64<<20)
 	for scanner.Scan() {
-		lists = append(lists, scanner.Text())
+		lines = append(lines, scanner.Text())
 	}
 	if err := scanner.Err(); err != nil {
 		t.Fatal(err)
 	}
-	return lists
+	return lines
 }
 
 // capturedEvents are their items, as JSON text.

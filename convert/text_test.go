@@ -124,7 +124,7 @@ func sameText(t *testing.T, text []byte) {
 	t.Helper()
 	want, wantErr := slowMsgpack([]byte("head"), text)
 	got, err := AppendMsgpack([]byte("head"), text)
-	if reasonOf2(err) != reasonOf2(wantErr) {
+	if reasonOrNone(err) != reasonOrNone(wantErr) {
 		t.Fatalf("%.200q: %v, encoding/json says %v", text, err, wantErr)
 	}
 	if err == nil && !bytes.Equal(got, want) {
@@ -132,7 +132,7 @@ func sameText(t *testing.T, text []byte) {
 	}
 }
 
-func reasonOf2(err error) Reason {
+func reasonOrNone(err error) Reason {
 	if err == nil {
 		return ""
 	}

@@ -3,11 +3,12 @@ package ask
 import (
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"audit_s3/test/rig"
 )
 
 var update = flag.Bool("update", false, "write the generated pages anew")
@@ -19,24 +20,7 @@ func between(t *testing.T, file, mark, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(conf, file)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin, end := "<!-- "+mark+":begin -->\n", "<!-- "+mark+":end -->\n"
-	head, rest, ok := strings.Cut(string(data), begin)
-	block, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s lacks the lines %q and %q", file, begin, end)
-	}
-	if block == text {
-		return
-	}
-	if !*update {
-		t.Fatalf("%s is not what the code says; write it with: make generate\ngot:\n%s\nwant:\n%s", file, block, text)
-	}
-	if err := os.WriteFile(path, []byte(head+begin+text+end+tail), 0o644); err != nil {
+	if err := rig.Between(filepath.Join(conf, file), mark, text, *update); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -4,7 +4,7 @@
 // log backend wrote of the same requests.
 //
 // The folders below it are modules that pin what it runs; `make test-cluster`
-// builds those. It is skipped where they are not built.
+// builds those and runs this; it is not part of `make test`.
 package cluster
 
 import (
@@ -77,13 +77,7 @@ func start(ctx context.Context, o options) (*live, error) {
 // startReceiver returns the path of the webhook's kubeconfig.
 func (l *live) startReceiver(ctx context.Context, o options) (string, error) {
 	var err error
-	if l.s3, err = rig.NewS3(filepath.Join(o.dir, "s3")); err != nil {
-		return "", err
-	}
-	if err := l.s3.Start(ctx); err != nil {
-		return "", err
-	}
-	if err := l.s3.CreateBucket(ctx, bucket); err != nil {
+	if l.s3, err = rig.StartS3(ctx, filepath.Join(o.dir, "s3"), bucket); err != nil {
 		return "", err
 	}
 	serverCA, err := rig.NewAuthority("audit-receiver")

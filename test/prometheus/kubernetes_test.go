@@ -25,6 +25,8 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"audit_s3/test/rig"
 )
 
 var update = flag.Bool("update", false, "rewrite what is made from conf/prometheus/alerts.yaml")
@@ -52,21 +54,16 @@ func prometheusRule(t *testing.T) string {
 //
 //	go test ./prometheus -run TestGenerated -update
 func TestGenerated(t *testing.T) {
-	const begin, end = "<!-- alerts:begin -->\n", "<!-- alerts:end -->"
-	page := file(t, "docs/monitoring.md")
-	head, rest, ok := strings.Cut(page, begin)
-	_, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatal("docs/monitoring.md lacks the lines between which the table belongs")
+	if err := rig.Between(path(t, "docs/monitoring.md"), "alerts", table(t), *update); err != nil {
+		t.Error(err)
 	}
-	for name, want := range map[string]string{ruleFile: prometheusRule(t), "docs/monitoring.md": head + begin + table(t) + end + tail} {
-		if *update {
-			if err := os.WriteFile(path(t, name), []byte(want), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		} else if file(t, name) != want {
-			t.Errorf("%s is not what %s makes; write it with: make generate", name, alertsFile)
+	want := prometheusRule(t)
+	if *update {
+		if err := os.WriteFile(path(t, ruleFile), []byte(want), 0o644); err != nil {
+			t.Fatal(err)
 		}
+	} else if file(t, ruleFile) != want {
+		t.Errorf("%s is not what %s makes; write it with: make generate", ruleFile, alertsFile)
 	}
 }
 

@@ -53,14 +53,11 @@ func newStand(t *testing.T) *stand {
 	s.serverCA, s.clientCA = s.authority("receiver CA"), s.authority("audit webhook client CA")
 	s.client = s.issue(s.clientCA, rig.CertificateOptions{Name: "cp-1"})
 	var err error
-	if s.s3, err = rig.NewS3(filepath.Join(s.dir, "s3")); err != nil {
-		t.Fatal(err)
+	s.s3, err = rig.StartS3(ctx, filepath.Join(s.dir, "s3"), bucket)
+	if s.s3 != nil {
+		t.Cleanup(s.s3.Stop)
 	}
-	if err := s.s3.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.s3.Stop)
-	if err := s.s3.CreateBucket(ctx, bucket); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -57,6 +57,19 @@ func (s *S3) Start(ctx context.Context) error {
 	return s.process.waitListening(ctx, s.addr)
 }
 
+// StartS3 prepares and starts a server over dir, with a bucket. What it returns is to
+// be stopped, unless it is nil.
+func StartS3(ctx context.Context, dir, bucket string) (*S3, error) {
+	s, err := NewS3(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Start(ctx); err != nil {
+		return s, err
+	}
+	return s, s.CreateBucket(ctx, bucket)
+}
+
 // Stop ends the server; Start begins it again with the same objects.
 func (s *S3) Stop() {
 	if s.process != nil {
