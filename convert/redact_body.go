@@ -1,7 +1,6 @@
 package convert
 
 import (
-	"encoding/binary"
 	"math/bits"
 
 	"github.com/tinylib/msgp/msgp"
@@ -21,9 +20,8 @@ type redactor struct {
 	// quotesValues: the response is an error that may quote a secret.
 	quotesValues bool
 
-	// names caches secretKey: the same few keys come over and over.
-	names   *[1 << namesBits]knownName
-	clean   *[1 << namesBits]string // see commonText
+	keys    *[1 << knownBits]knownKey // see key
+	clean   *[1 << knownBits]string   // see commonText
 	path    [][]byte                // keys from the object's root, for markers with a MAC
 	spans   []span
 	text    []byte // a string while its parts are replaced
@@ -67,7 +65,7 @@ func (x *redactor) begin(r *Redaction, attrs *authorizer.AttributesRecord, omitM
 // kept is what the next chunk's redactor may use again: nothing that points into
 // the chunk.
 func (x *redactor) kept() redactor {
-	return redactor{names: x.names, clean: x.clean, spans: x.spans, text: shrunk(x.text),
+	return redactor{keys: x.keys, clean: x.clean, spans: x.spans, text: shrunk(x.text),
 		buffers: documentBuffers{shrunk(x.buffers.packed), shrunk(x.buffers.json)}}
 }
 
@@ -156,7 +154,8 @@ func (x *redactor) object(dst, b []byte, at *spot, depth int) ([]byte, []byte, e
 		if key, b, err = readText(b); err != nil {
 			return dst, b, err
 		}
-		inner = x.step(at, key)
+		facts := x.key(key)
+		x.walk(&inner, at, key, facts)
 		inner.secret = inner.secret || isPairValue(key) && pair.namesSecret(whole)
 		if inner.action == actionRemove || x.omitManagedFields && at.place == placeMetadata && string(key) == "managedFields" {
 			if inner.action == actionRemove {
@@ -171,7 +170,7 @@ func (x *redactor) object(dst, b []byte, at *spot, depth int) ([]byte, []byte, e
 			dst = append(dst, ',')
 		}
 		first = false
-		dst = append(appendJSONString(dst, key), ':')
+		dst = append(appendKey(dst, key, facts), ':')
 		x.push(key)
 		if inner.action == "" && !inner.secret {
 			dst, b, err = x.open(dst, b, key, &inner, depth)
@@ -282,10 +281,10 @@ func (x *redactor) array(dst, b []byte, at *spot, depth int) ([]byte, []byte, er
 	if err != nil {
 		return dst, b, err
 	}
-	inner := x.step(at, nil)
+	var inner, element spot // as in object
+	x.walk(&inner, at, nil, 0)
 	dst = append(dst, '[')
 	var args arguments
-	var element spot // as in object
 	for i := range n {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -304,15 +303,22 @@ func (x *redactor) array(dst, b []byte, at *spot, depth int) ([]byte, []byte, er
 	return append(dst, ']'), b, nil
 }
 
-// step walks on to the value under key, or to an element if key is nil.
-func (x *redactor) step(at *spot, key []byte) spot {
-	inner := spot{action: at.action, schema: at.schema}
+// step is the place of the value under key.
+func (x *redactor) step(at *spot, key []byte) (inner spot) {
+	x.walk(&inner, at, key, x.key(key))
+	return inner
+}
+
+// walk is step for a key that was asked about already, or for an element if key is
+// nil. It fills inner in, since a place is large.
+func (x *redactor) walk(inner, at *spot, key []byte, facts keyFacts) {
+	*inner = spot{action: at.action, schema: at.schema}
 	if key == nil {
 		inner.place, inner.secret = at.place.element(), at.secret
 	} else {
 		inner.place = at.place.within(key)
 		inner.schema = at.schema || x.isSchema(key)
-		inner.secret = at.secret && !describesSecret(key) || !at.schema && x.namesSecret(key)
+		inner.secret = at.secret && !describesSecret(key) || !at.schema && facts&keySecret != 0
 	}
 	m := &x.program.matcher
 	accepted := -1
@@ -340,54 +346,10 @@ func (x *redactor) step(at *spot, key []byte) spot {
 			inner.states[word] |= m.start[word]
 		}
 	}
-	return inner
 }
 
 func (x *redactor) isSchema(key []byte) bool {
 	return string(key) == "openAPIV3Schema" && x.scope.resource == "customresourcedefinitions" && x.scope.group == "apiextensions.k8s.io"
-}
-
-// namesSecret tells whether string values under key are secrets.
-func (x *redactor) namesSecret(key []byte) bool {
-	if !maybeSecret(key) {
-		return false // most of them, and nearly all that are never the same twice
-	}
-	if len(key) > maxKnownName {
-		return secretKey(key)
-	}
-	if x.names == nil {
-		x.names = new([1 << namesBits]knownName)
-	}
-	known := &x.names[hashOfName(key)]
-	if known.name != string(key) {
-		known.name, known.secret = string(key), secretKey(key)
-	}
-	return known.secret
-}
-
-// namesBits bounds the cache, since keys come from the input; where two keys fall on
-// one place, the later one has it. maxKnownName is how long a key may be that is
-// kept: beyond it they are seldom the same twice.
-const namesBits, maxKnownName = 10, 32
-
-// knownName is a key, and what secretKey says of it.
-type knownName struct {
-	name   string
-	secret bool
-}
-
-// hashOfName makes a place in the cache of the first and the last eight bytes.
-func hashOfName(key []byte) uint64 {
-	var first, last uint64
-	if n := len(key); n >= 8 {
-		first, last = binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[n-8:])
-	} else {
-		for _, c := range key {
-			first = first<<8 | uint64(c)
-		}
-	}
-	const prime = 0x9e3779b97f4a7c15
-	return ((first*prime ^ last) * prime) >> (64 - namesBits)
 }
 
 // applies tells whether a rule's conditions hold for the object at hand.

@@ -113,9 +113,9 @@ func (x *redactor) commonText(s string) string {
 		return x.textOf(s)
 	}
 	if x.clean == nil {
-		x.clean = new([1 << namesBits]string)
+		x.clean = new([1 << knownBits]string)
 	}
-	known := &x.clean[hashOfName(bytesOf(s))]
+	known := &x.clean[knownPlace(bytesOf(s))]
 	if *known == s {
 		return s
 	}

@@ -1,0 +1,74 @@
+package convert
+
+import "encoding/binary"
+
+// keyFacts are what is asked of every key of a body, as bits.
+type keyFacts uint8
+
+const (
+	keySecret keyFacts = 1 << iota // secretKey
+	keyPlain                       // a JSON string holds it as it is
+	keyKnown                       // its place in the cache is taken
+)
+
+func factsOf(key []byte) keyFacts {
+	facts := keyKnown
+	if secretKey(key) {
+		facts |= keySecret
+	}
+	if plainRun(key, 0) == len(key) {
+		facts |= keyPlain
+	}
+	return facts
+}
+
+// knownKey is a key and its facts. The key stands in it, so that what comes from
+// the input and is never the same twice costs no memory of its own.
+type knownKey struct {
+	name   [maxKnownKey]byte
+	length uint8
+	facts  keyFacts
+}
+
+// knownBits bounds the caches of a redactor, since what they hold comes from the
+// input; where two fall on one place, the later one has it. A key longer than
+// maxKnownKey is asked about each time.
+const knownBits, maxKnownKey = 10, 62
+
+// key is what is known of a key: the same few come over and over.
+func (x *redactor) key(key []byte) keyFacts {
+	if len(key) > maxKnownKey {
+		return factsOf(key)
+	}
+	if x.keys == nil {
+		x.keys = new([1 << knownBits]knownKey)
+	}
+	known := &x.keys[knownPlace(key)]
+	if known.facts == 0 || string(known.name[:known.length]) != string(key) {
+		known.facts, known.length = factsOf(key), uint8(copy(known.name[:], key))
+	}
+	return known.facts
+}
+
+// knownPlace makes a place in a cache of the first and the last bytes.
+func knownPlace(key []byte) uint64 {
+	var first, last uint64
+	switch n := len(key); {
+	case n >= 8:
+		first, last = binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[n-8:])
+	case n >= 4:
+		first, last = uint64(binary.LittleEndian.Uint32(key)), uint64(binary.LittleEndian.Uint32(key[n-4:]))
+	case n > 0:
+		first, last = uint64(key[0]), uint64(key[n-1])
+	}
+	const prime = 0x9e3779b97f4a7c15
+	return ((first*prime ^ last ^ uint64(len(key))<<32) * prime) >> (64 - knownBits)
+}
+
+func appendKey(dst, key []byte, facts keyFacts) []byte {
+	if facts&keyPlain == 0 {
+		return appendJSONString(dst, key)
+	}
+	dst = append(dst, '"')
+	return append(append(dst, key...), '"')
+}
