@@ -20,9 +20,9 @@ type redactor struct {
 	// quotesValues: the response is an error that may quote a secret.
 	quotesValues bool
 
-	keys    *[1 << knownBits]knownKey // see key
-	clean   *[1 << knownBits]string   // see commonText
-	path    [][]byte                // keys from the object's root, for markers with a MAC
+	keys    *[1 << knownKeyBits]knownKey // see key
+	clean   *[1 << knownTextBits]string  // see commonText
+	path    [][]byte                     // keys from the object's root, for markers with a MAC
 	spans   []span
 	text    []byte // a string while its parts are replaced
 	buffers documentBuffers
@@ -190,17 +190,19 @@ func (x *redactor) object(dst, b []byte, at *spot, depth int) ([]byte, []byte, e
 // object under annotations of their own.
 func (x *redactor) open(dst, b, key []byte, at *spot, depth int) ([]byte, []byte, error) {
 	applied := string(key) == lastApplied
-	s, ok := stringOf(b)
-	if !applied && (!ok || len(s) < 2 || s[0] != '{' || x.surprises(at)) {
-		return x.value(dst, b, at, depth+1)
+	var s, rest []byte
+	err := error(msgp.TypeError{})
+	if typeOf(b) == msgp.StrType {
+		s, rest, err = readText(b)
 	}
-	if applied && !ok { // it is a string, so this is no such thing
+	switch {
+	case err != nil && applied: // it is a string, so this is no such thing
 		at.action = actionReplace
+		fallthrough
+	case err != nil || !applied && x.surprises(at):
 		return x.value(dst, b, at, depth+1)
-	}
-	rest, err := skip(b)
-	if err != nil {
-		return dst, b, err
+	case !applied && (len(s) < 2 || s[0] != '{'):
+		return x.appendText(dst, s), rest, nil
 	}
 	return x.document(dst, s, applied, depth), rest, nil
 }

@@ -30,10 +30,14 @@ type knownKey struct {
 	facts  keyFacts
 }
 
-// knownBits bounds the caches of a redactor, since what they hold comes from the
-// input; where two fall on one place, the later one has it. A key longer than
-// maxKnownKey is asked about each time.
-const knownBits, maxKnownKey = 10, 62
+// These bound the caches of a redactor, since what they hold comes from the input;
+// where two fall on one place, the later one has it. A cluster's bodies have some
+// hundreds of keys. One longer than maxKnownKey is asked about each time.
+const (
+	knownKeyBits  = 12
+	knownTextBits = 10
+	maxKnownKey   = 62
+)
 
 // key is what is known of a key: the same few come over and over.
 func (x *redactor) key(key []byte) keyFacts {
@@ -41,17 +45,18 @@ func (x *redactor) key(key []byte) keyFacts {
 		return factsOf(key)
 	}
 	if x.keys == nil {
-		x.keys = new([1 << knownBits]knownKey)
+		x.keys = new([1 << knownKeyBits]knownKey)
 	}
-	known := &x.keys[knownPlace(key)]
+	known := &x.keys[placeOf(key)>>(64-knownKeyBits)]
 	if known.facts == 0 || string(known.name[:known.length]) != string(key) {
 		known.facts, known.length = factsOf(key), uint8(copy(known.name[:], key))
 	}
 	return known.facts
 }
 
-// knownPlace makes a place in a cache of the first and the last bytes.
-func knownPlace(key []byte) uint64 {
+// placeOf makes a number of the length and of the first and the last bytes; its
+// highest bits are a place in a cache.
+func placeOf(key []byte) uint64 {
 	var first, last uint64
 	switch n := len(key); {
 	case n >= 8:
@@ -62,7 +67,7 @@ func knownPlace(key []byte) uint64 {
 		first, last = uint64(key[0]), uint64(key[n-1])
 	}
 	const prime = 0x9e3779b97f4a7c15
-	return ((first*prime ^ last ^ uint64(len(key))<<32) * prime) >> (64 - knownBits)
+	return (first*prime ^ last ^ uint64(len(key))<<32) * prime
 }
 
 func appendKey(dst, key []byte, facts keyFacts) []byte {

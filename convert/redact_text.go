@@ -113,9 +113,9 @@ func (x *redactor) commonText(s string) string {
 		return x.textOf(s)
 	}
 	if x.clean == nil {
-		x.clean = new([1 << knownBits]string)
+		x.clean = new([1 << knownTextBits]string)
 	}
-	known := &x.clean[knownPlace(bytesOf(s))]
+	known := &x.clean[placeOf(bytesOf(s))>>(64-knownTextBits)]
 	if *known == s {
 		return s
 	}
