@@ -20,9 +20,8 @@ type redactor struct {
 	// quotesValues: the response is an error that may quote a secret.
 	quotesValues bool
 
-	keys    *[1 << knownKeyBits]knownKey // see key
-	clean   *[1 << knownTextBits]string  // see commonText
-	path    [][]byte                     // keys from the object's root, for markers with a MAC
+	known   *known   // what many events have in common
+	path    [][]byte // keys from the object's root, for markers with a MAC
 	spans   []span
 	text    []byte // a string while its parts are replaced
 	buffers documentBuffers
@@ -49,6 +48,9 @@ const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 // the URI: the items of a list may lack a kind, and objectRef is not to be trusted.
 func (x *redactor) begin(r *Redaction, attrs *authorizer.AttributesRecord, omitManagedFields bool) {
 	x.rules, x.scope = r, scope{}
+	if x.known == nil {
+		x.known = new(known)
+	}
 	k := resourceKey{}
 	if attrs != nil {
 		k = resourceKey{attrs.APIGroup, attrs.Resource, attrs.Subresource}
@@ -65,7 +67,7 @@ func (x *redactor) begin(r *Redaction, attrs *authorizer.AttributesRecord, omitM
 // kept is what the next chunk's redactor may use again: nothing that points into
 // the chunk.
 func (x *redactor) kept() redactor {
-	return redactor{keys: x.keys, clean: x.clean, spans: x.spans, text: shrunk(x.text),
+	return redactor{known: x.known, spans: x.spans, text: shrunk(x.text),
 		buffers: documentBuffers{shrunk(x.buffers.packed), shrunk(x.buffers.json)}}
 }
 
@@ -156,7 +158,7 @@ func (x *redactor) object(dst, b []byte, at *spot, depth int) ([]byte, []byte, e
 		}
 		facts := x.key(key)
 		x.walk(&inner, at, key, facts)
-		inner.secret = inner.secret || isPairValue(key) && pair.namesSecret(whole)
+		inner.secret = inner.secret || isPairValue(key) && x.namesSecret(&pair, whole)
 		if inner.action == actionRemove || x.omitManagedFields && at.place == placeMetadata && string(key) == "managedFields" {
 			if inner.action == actionRemove {
 				x.count++
@@ -211,7 +213,7 @@ func (x *redactor) open(dst, b, key []byte, at *spot, depth int) ([]byte, []byte
 // a secret's: it is asked once, since keys may be repeated any number of times.
 type pairing struct{ asked, secret bool }
 
-func (p *pairing) namesSecret(object []byte) bool {
+func (x *redactor) namesSecret(p *pairing, object []byte) bool {
 	if p.asked {
 		return p.secret
 	}
@@ -220,7 +222,7 @@ func (p *pairing) namesSecret(object []byte) bool {
 		switch string(key) {
 		case "name", "key", "Name", "Key":
 			name, _ := stringOf(value)
-			p.secret = p.secret || secretKey(name)
+			p.secret = p.secret || x.key(name)&keySecret != 0
 		}
 		return nil
 	})

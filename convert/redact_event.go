@@ -12,7 +12,7 @@ import (
 // applied before, since it goes by the requestURI as it was.
 func (x *redactor) envelope(e *Event, attrs *authorizer.AttributesRecord) {
 	e.RequestURI = x.uri(e.RequestURI, attrs)
-	e.UserAgent = x.commonText(e.UserAgent)
+	e.UserAgent = x.textOf(e.UserAgent)
 	if !isUUID(e.AuditID) { // the client may choose it
 		e.AuditID = x.textOf(e.AuditID)
 	}
@@ -22,7 +22,7 @@ func (x *redactor) envelope(e *Event, attrs *authorizer.AttributesRecord) {
 	}
 	if e.ObjectRef != nil { // it repeats what stands in the URI
 		e.ObjectRef.Name = x.textOf(e.ObjectRef.Name)
-		e.ObjectRef.Namespace = x.commonText(e.ObjectRef.Namespace)
+		e.ObjectRef.Namespace = x.textOf(e.ObjectRef.Namespace)
 	}
 	for i := range e.Annotations {
 		x.annotation(&e.Annotations[i])
@@ -39,9 +39,9 @@ func (x *redactor) envelope(e *Event, attrs *authorizer.AttributesRecord) {
 // user redacts an identity: names and groups as text, since an authenticator may
 // take them from a token it did not check, and the claims in extra.
 func (x *redactor) user(u *User) {
-	u.Username, u.UID = x.commonText(u.Username), x.commonText(u.UID)
+	u.Username, u.UID = x.textOf(u.Username), x.textOf(u.UID)
 	for i, group := range u.Groups {
-		u.Groups[i] = x.commonText(group)
+		u.Groups[i] = x.textOf(group)
 	}
 	for _, extra := range u.Extra {
 		if keepsExtra(x.rules.file.KeepUserExtra, extra.Key) {
@@ -72,7 +72,7 @@ func (x *redactor) annotation(a *Annotation) {
 	case strings.HasPrefix(a.Key, patchAnnotations):
 		a.Value = x.patchAnnotation(a.Value)
 	default:
-		a.Value = x.commonText(a.Value)
+		a.Value = x.textOf(a.Value)
 	}
 }
 

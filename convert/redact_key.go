@@ -30,24 +30,35 @@ type knownKey struct {
 	facts  keyFacts
 }
 
-// These bound the caches of a redactor, since what they hold comes from the input;
+// known is what a redactor remembers from event to event and from chunk to chunk.
+type known struct {
+	keys  [1 << knownKeyBits]knownKey
+	texts [1 << knownTextBits]knownText
+}
+
+// These bound what a redactor remembers, since what they hold comes from the input;
 // where two fall on one place, the later one has it. A cluster's bodies have some
 // hundreds of keys. One longer than maxKnownKey is asked about each time.
 const (
 	knownKeyBits  = 12
-	knownTextBits = 10
+	knownTextBits = 12
 	maxKnownKey   = 62
+	// Looking a shorter text up takes as long as looking through it.
+	minKnownText, maxKnownText = 12, 192
 )
+
+// knownText is a text without a secret, and the place of the last one that was not it.
+type knownText struct {
+	text string
+	last uint64
+}
 
 // key is what is known of a key: the same few come over and over.
 func (x *redactor) key(key []byte) keyFacts {
 	if len(key) > maxKnownKey {
 		return factsOf(key)
 	}
-	if x.keys == nil {
-		x.keys = new([1 << knownKeyBits]knownKey)
-	}
-	known := &x.keys[placeOf(key)>>(64-knownKeyBits)]
+	known := &x.known.keys[placeOf(key)>>(64-knownKeyBits)]
 	if known.facts == 0 || string(known.name[:known.length]) != string(key) {
 		known.facts, known.length = factsOf(key), uint8(copy(known.name[:], key))
 	}

@@ -1,7 +1,5 @@
 package convert
 
-import "strings"
-
 // enter notes whose values follow, and returns what to do behind them.
 func (x *redactor) enter(object []byte) (leave func()) {
 	if !x.program.named && x.rules.key == nil {
@@ -77,12 +75,35 @@ func (x *redactor) appendMarker(dst, value []byte) []byte {
 
 // appendText writes a string with its secret-looking parts replaced.
 func (x *redactor) appendText(dst, s []byte) []byte {
-	x.spans = secretSpans(x.spans[:0], s)
-	if len(x.spans) == 0 {
+	if !x.findSecrets(s) {
 		return appendJSONString(dst, s)
 	}
 	x.text = x.replaceSpans(x.text[:0], s)
 	return appendJSONString(dst, x.text)
+}
+
+// findSecrets sets x.spans to the parts of a text that look like secrets. Texts
+// without one are remembered, since most come again: when they come the second time,
+// so that those which never do push nothing out.
+func (x *redactor) findSecrets(s []byte) bool {
+	x.spans = x.spans[:0]
+	if len(s) < minKnownText || len(s) > maxKnownText {
+		x.spans = secretSpans(x.spans, s)
+		return len(x.spans) > 0
+	}
+	place := placeOf(s)
+	text := &x.known.texts[place>>(64-knownTextBits)]
+	if text.text == string(s) {
+		return false
+	}
+	if x.spans = secretSpans(x.spans, s); len(x.spans) > 0 {
+		return true
+	}
+	if text.last == place {
+		text.text = string(s)
+	}
+	text.last = place
+	return false
 }
 
 // replaceSpans appends s with a marker in place of each of x.spans.
@@ -99,35 +120,11 @@ func (x *redactor) replaceSpans(dst, s []byte) []byte {
 
 // textOf is s with its secret-looking parts replaced.
 func (x *redactor) textOf(s string) string {
-	x.spans = secretSpans(x.spans[:0], bytesOf(s))
-	if len(x.spans) == 0 {
+	if !x.findSecrets(bytesOf(s)) {
 		return s
 	}
 	return string(x.replaceSpans(nil, bytesOf(s)))
 }
-
-// commonText is textOf for a text that is often the same: those without a secret are
-// remembered. Their places are few, since what they say comes from the input.
-func (x *redactor) commonText(s string) string {
-	if s == "" || len(s) > maxCommonText {
-		return x.textOf(s)
-	}
-	if x.clean == nil {
-		x.clean = new([1 << knownTextBits]string)
-	}
-	known := &x.clean[placeOf(bytesOf(s))>>(64-knownTextBits)]
-	if *known == s {
-		return s
-	}
-	text := x.textOf(s)
-	if len(x.spans) == 0 {
-		*known = strings.Clone(s)
-	}
-	return text
-}
-
-// maxCommonText bounds what is remembered.
-const maxCommonText = 192
 
 // markerFor is the marker for a string outside the bodies; where says which one.
 func (x *redactor) markerFor(where, s string) string {
