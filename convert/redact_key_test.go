@@ -13,8 +13,8 @@ func TestWhatIsRememberedChangesNothing(t *testing.T) {
 	for _, pair := range sameEnds {
 		for _, order := range [][2]string{{pair[0], pair[1]}, {pair[1], pair[0]}} {
 			for _, s := range order {
-				chunks = append(chunks, record(t, requested(t, "create", "/api/v1/namespaces/a/configmaps", map[string]any{
-					"requestObject": map[string]any{"kind": "ConfigMap", "metadata": map[string]any{"name": "a", "annotations": map[string]any{"x": s}},
+				chunks = append(chunks, record(t, requested(t, "create", "/api/v1/namespaces/a/pods", map[string]any{
+					"requestObject": map[string]any{"kind": "Pod", "metadata": map[string]any{"name": "a", "annotations": map[string]any{"x": s}},
 						"spec": map[string]any{s: "value-of-it", "env": []any{map[string]any{"name": s, "value": "value-of-it"}}}},
 				})))
 			}
