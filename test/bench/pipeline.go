@@ -129,7 +129,10 @@ func newBodies(size, total int64) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects := &responses{day: day}
+	objects, err := recordedResponses(day)
+	if err != nil {
+		return nil, err
+	}
 	perBatch := int(min(perList, max(1, 1_000_000/size)))
 	l := &load{}
 	for n := 0; l.bytes < total; {
@@ -143,9 +146,7 @@ func newBodies(size, total int64) (*load, error) {
 			list = fmt.Appendf(list, `{"level":"RequestResponse","auditID":"%08x-0000-4000-8000-%012x","stage":"ResponseComplete","requestURI":"/api/v1/pods?limit=500","verb":"list",`+
 				`"user":{"username":"system:kube-scheduler","groups":["system:authenticated"]},"sourceIPs":["127.0.0.1"],"userAgent":"kube-scheduler/v1.37.2",`+
 				`"objectRef":{"resource":"pods","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":200},"responseObject":`, size, n)
-			if list, err = objects.appendList(list, int(size)); err != nil {
-				return nil, err
-			}
+			list = objects.appendList(list, int(size))
 			list = fmt.Appendf(list, `,"requestReceivedTimestamp":%q,"stageTimestamp":%q}`, at, at)
 		}
 		l.add(append(list, "]}"...), perBatch)
@@ -153,34 +154,38 @@ func newBodies(size, total int64) (*load, error) {
 	return l, nil
 }
 
-// responses are the recorded response objects, one after another, with IDs of their own.
+// responses are the recorded response objects, over and over.
 type responses struct {
-	day  *rig.Day
-	next [][]byte
+	objects []json.RawMessage
+	next    int
 }
 
-func (r *responses) appendList(b []byte, size int) ([]byte, error) {
+func recordedResponses(day *rig.Day) (*responses, error) {
+	r := &responses{}
+	for range recorded / perList {
+		var list struct {
+			Items []struct{ ResponseObject json.RawMessage }
+		}
+		if err := json.Unmarshal(day.AppendList(nil, perList, time.Now().UTC(), 0), &list); err != nil {
+			return nil, err
+		}
+		for _, item := range list.Items {
+			if item.ResponseObject != nil {
+				r.objects = append(r.objects, item.ResponseObject)
+			}
+		}
+	}
+	return r, nil
+}
+
+// appendList appends a list of as many objects as size bytes hold. What does not fit
+// is passed over, so that small bodies are of small objects.
+func (r *responses) appendList(b []byte, size int) []byte {
 	end := len(b) + size
 	b = append(b, `{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[`...)
 	first := true
-	// What does not fit is passed over, so that small bodies are of small objects.
-	for passed := 0; passed < 100; {
-		if len(r.next) == 0 {
-			var list struct {
-				Items []struct{ ResponseObject json.RawMessage }
-			}
-			if err := json.Unmarshal(r.day.AppendList(nil, perList, time.Now().UTC(), 0), &list); err != nil {
-				return nil, err
-			}
-			for _, item := range list.Items {
-				if item.ResponseObject != nil {
-					r.next = append(r.next, item.ResponseObject)
-				}
-			}
-			continue
-		}
-		object := r.next[0]
-		r.next = r.next[1:]
+	for passed := 0; passed < 100; r.next++ {
+		object := r.objects[r.next%len(r.objects)]
 		if len(b)+len(object)+3 > end {
 			passed++
 			continue
@@ -191,7 +196,7 @@ func (r *responses) appendList(b []byte, size int) ([]byte, error) {
 		first = false
 		b = append(b, object...)
 	}
-	return append(b, "]}"...), nil
+	return append(b, "]}"...)
 }
 
 // decide finds out how many of the first n recorded events the policy keeps, for
