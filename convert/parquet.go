@@ -6,8 +6,9 @@ import (
 	"io"
 	"slices"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress/zstd"
+	parquetzstd "github.com/parquet-go/parquet-go/compress/zstd"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
@@ -44,11 +45,38 @@ type parquetWriter struct {
 	bytes   int // of the events in pending
 }
 
-// newCodec makes what compresses pages. It keeps some 10 MB for an encoder, which
-// all writers of a segment share.
-func newCodec() *zstd.Codec { return &zstd.Codec{Level: zstd.SpeedDefault} }
+// pageCodec compresses the pages of all files of a segment with one encoder, of
+// some 10 MB. parquet-go's own codec keeps its encoders in a sync.Pool, which each
+// garbage collection empties: making them anew took a tenth of a conversion.
+type pageCodec struct {
+	encoder *zstd.Encoder
+	decoder *parquetzstd.Codec // the values of a bloom filter are read back from pages
+}
 
-func newParquetWriter(file File, version string, codec *zstd.Codec) *parquetWriter {
+func newPageCodec() *pageCodec {
+	encoder, err := zstd.NewWriter(nil,
+		zstd.WithEncoderConcurrency(1), // one at a time; the others wait
+		zstd.WithEncoderLevel(zstd.SpeedDefault),
+		zstd.WithLowerEncoderMem(true), // as much again, to move its window less often
+		zstd.WithZeroFrames(true),
+		zstd.WithEncoderCRC(false)) // pages have one of their own
+	if err != nil {
+		panic(err) // an option is out of its range
+	}
+	return &pageCodec{encoder, new(parquetzstd.Codec)}
+}
+
+func (*pageCodec) String() string { return "ZSTD" }
+
+func (*pageCodec) CompressionCodec() format.CompressionCodec { return format.Zstd }
+
+func (c *pageCodec) Encode(dst, src []byte) ([]byte, error) {
+	return c.encoder.EncodeAll(src, dst[:0]), nil
+}
+
+func (c *pageCodec) Decode(dst, src []byte) ([]byte, error) { return c.decoder.Decode(dst, src) }
+
+func newParquetWriter(file File, version string, codec *pageCodec) *parquetWriter {
 	options := []parquet.WriterOption{
 		schema(),
 		parquet.CreatedBy("audit_s3", version, ""),

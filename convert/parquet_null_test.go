@@ -18,7 +18,7 @@ func TestAbsentStaysNull(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := newParquetWriter(file, "test", newCodec())
+		w := newParquetWriter(file, "test", newPageCodec())
 		var want []Event
 		for range 1 + random.IntN(600) {
 			e := Event{AuditID: fmt.Sprint(len(want)), PolicyRule: -1, ResponseStatus: &ResponseStatus{}}

@@ -1118,7 +1118,7 @@ func TestPanicsOfTheWriterAreErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newParquetWriter(file, "test", newCodec())
+	p := newParquetWriter(file, "test", newPageCodec())
 	p.w = nil // the next call panics
 	if err := p.add(&Event{}, &Frame{}, ""); err != nil {
 		t.Fatal(err)

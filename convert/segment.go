@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/parquet-go/parquet-go/compress/zstd"
 )
 
 // Frozen is what a segment's objects depend on besides its frames. It is
@@ -138,7 +136,7 @@ func (s *Segment) metadata(c Counts, rows, clockAnomalies int64) map[string]stri
 type Encoder struct {
 	segment Segment
 	create  func() (File, error)
-	codec   *zstd.Codec
+	codec   *pageCodec
 	days    map[string]*parquetWriter
 	rejects map[string]*rejectWriter
 	counts  Counts
@@ -153,7 +151,7 @@ type Encoder struct {
 
 // NewEncoder returns an Encoder that asks create for each file it needs.
 func NewEncoder(segment Segment, create func() (File, error)) *Encoder {
-	return &Encoder{segment: segment, create: create, codec: newCodec(), limit: -1,
+	return &Encoder{segment: segment, create: create, codec: newPageCodec(), limit: -1,
 		days: map[string]*parquetWriter{}, rejects: map[string]*rejectWriter{}}
 }
 
