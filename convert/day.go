@@ -14,13 +14,33 @@ const (
 // on further days goes to the day of receipt.
 const maxDays = 16
 
-// dayOf returns the UTC day an event belongs to, YYYY-MM-DD, and whether its
-// own stageTimestamp said so. Both times are microseconds since the epoch.
-func dayOf(stage, received int64) (day string, believed bool) {
+// dayOf returns the time by which an event belongs to a UTC day, and whether its
+// own stageTimestamp is that. All times are microseconds since the epoch.
+func dayOf(stage, received int64) (at int64, believed bool) {
 	if stage < received-believedPast.Microseconds() || stage > received+believedFuture.Microseconds() {
-		return formatDay(received), false
+		return received, false
 	}
-	return formatDay(stage), true
+	return stage, true
 }
 
+// dayName keeps the name of the day that was asked for last, which nearly every
+// event asks for again.
+type dayName struct {
+	number int64 // days since the epoch
+	name   string
+}
+
+func (d *dayName) of(us int64) string {
+	const length = int64(24 * time.Hour / time.Microsecond)
+	number := us / length
+	if us%length < 0 {
+		number--
+	}
+	if d.name == "" || number != d.number {
+		d.number, d.name = number, formatDay(us)
+	}
+	return d.name
+}
+
+// formatDay is the UTC day of a time, YYYY-MM-DD.
 func formatDay(us int64) string { return time.UnixMicro(us).UTC().Format(time.DateOnly) }

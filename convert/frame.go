@@ -218,6 +218,12 @@ func ReadFrame(payload []byte, event func(*Frame, *Event) error, reject func(*Fr
 type frameReader struct {
 	b   []byte
 	err error
+
+	// What an event points to is used again for the next one.
+	impersonated   User
+	authentication AuthenticationMetadata
+	ref            ObjectRef
+	status         ResponseStatus
 }
 
 func read[T any](r *frameReader, f func([]byte) (T, []byte, error)) (v T) {
@@ -271,7 +277,7 @@ func (r *frameReader) strings(dst []string) []string {
 }
 
 func (r *frameReader) event(e *Event) {
-	*e = Event{SourceIPs: e.SourceIPs[:0], Annotations: e.Annotations[:0]}
+	*e = Event{User: e.User, SourceIPs: e.SourceIPs[:0], Annotations: e.Annotations[:0]}
 	for _, s := range [...]*string{&e.AuditID, &e.Stage, &e.Level, &e.RecordedLevel, &e.Verb, &e.RequestURI, &e.UserAgent} {
 		*s = r.string()
 	}
@@ -279,11 +285,12 @@ func (r *frameReader) event(e *Event) {
 	e.StageTimestamp = r.int()
 	r.user(&e.User)
 	if !r.isNil() {
-		e.ImpersonatedUser = &User{}
+		e.ImpersonatedUser = &r.impersonated
 		r.user(e.ImpersonatedUser)
 	}
 	if !r.isNil() {
-		e.AuthenticationMetadata = &AuthenticationMetadata{ImpersonationConstraint: r.string()}
+		r.authentication.ImpersonationConstraint = r.string()
+		e.AuthenticationMetadata = &r.authentication
 	}
 	e.SourceIPs = r.strings(e.SourceIPs)
 	if !r.isNil() {
@@ -307,16 +314,21 @@ func (r *frameReader) user(u *User) {
 	r.expect(userLen)
 	u.Username = r.string()
 	u.UID = r.string()
-	u.Groups = r.strings(nil)
+	u.Groups = r.strings(u.Groups[:0])
+	u.Extra = u.Extra[:0]
 	for n := r.mapHeader(); n > 0 && r.err == nil; n-- {
+		var values []string
+		if len(u.Extra) < cap(u.Extra) {
+			values = u.Extra[:len(u.Extra)+1][len(u.Extra)].Values
+		}
 		key := r.string()
-		u.Extra = append(u.Extra, Extra{key, r.strings(nil)})
+		u.Extra = append(u.Extra, Extra{key, r.strings(values[:0])})
 	}
 }
 
 func (r *frameReader) objectRef() *ObjectRef {
 	r.expect(refLen)
-	o := &ObjectRef{}
+	o := &r.ref
 	for _, s := range [...]*string{&o.Resource, &o.Namespace, &o.Name, &o.UID, &o.APIGroup, &o.APIVersion, &o.ResourceVersion, &o.Subresource} {
 		*s = r.string()
 	}
@@ -325,7 +337,8 @@ func (r *frameReader) objectRef() *ObjectRef {
 
 func (r *frameReader) responseStatus() *ResponseStatus {
 	r.expect(statusLen)
-	s := &ResponseStatus{}
+	s := &r.status
+	*s = ResponseStatus{}
 	if !r.isNil() {
 		s.Code, s.HasCode = r.int32(), true
 	}

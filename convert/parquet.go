@@ -6,8 +6,9 @@ import (
 	"io"
 	"slices"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress/zstd"
+	parquetzstd "github.com/parquet-go/parquet-go/compress/zstd"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
@@ -21,14 +22,14 @@ type File interface {
 }
 
 const (
+	// pageSize is that of all columns but the two bodies.
 	pageSize = 1 << 20
 	// rowGroupSize is the compressed size at which a row group is closed; until
 	// then its pages stay in memory.
 	rowGroupSize = 32 << 20
 	// allRowGroups bounds those of all days of a segment together.
 	allRowGroups = 48 << 20
-	// sliceSize is how many bytes of events are handed to parquet-go at once:
-	// 256 rows of 2 MB in one Write took 310 MiB.
+	// sliceSize is how many bytes of events are handed to parquet-go at once.
 	sliceSize = 4 << 20
 	maxSlice  = 1024 // rows
 )
@@ -37,20 +38,49 @@ const (
 // each, since Reset leaves an empty path_in_schema behind, which Trino refuses.
 type parquetWriter struct {
 	file    File
-	w       *parquet.GenericWriter[row]
+	w       *parquet.GenericWriter[any]
 	flushed int64 // size of the file when the last row group was closed
 	rows    int64
-	pending []row
-	bytes   int // of the events in pending
+	pending leaves
+	bytes   int // of the events in pending, roughly
+	bodies  [numBodies]bodyColumn
 }
 
-// newCodec makes what compresses pages. It keeps some 10 MB for an encoder, which
-// all writers of a segment share.
-func newCodec() *zstd.Codec { return &zstd.Codec{Level: zstd.SpeedDefault} }
+// pageCodec compresses the pages of all files of a segment with one encoder, of
+// some 10 MB. parquet-go's own codec keeps its encoders in a sync.Pool, which each
+// garbage collection empties: making them anew took a tenth of a conversion.
+type pageCodec struct {
+	encoder *zstd.Encoder
+	decoder *parquetzstd.Codec // the values of a bloom filter are read back from pages
+}
 
-func newParquetWriter(file File, version string, codec *zstd.Codec) *parquetWriter {
+func newPageCodec() *pageCodec {
+	encoder, err := zstd.NewWriter(nil,
+		zstd.WithEncoderConcurrency(1), // one at a time; the others wait
+		zstd.WithEncoderLevel(zstd.SpeedDefault),
+		zstd.WithLowerEncoderMem(true), // as much again, to move its window less often
+		zstd.WithZeroFrames(true),
+		zstd.WithEncoderCRC(false)) // pages have one of their own
+	if err != nil {
+		panic(err) // an option is out of its range
+	}
+	return &pageCodec{encoder, new(parquetzstd.Codec)}
+}
+
+func (*pageCodec) String() string { return "ZSTD" }
+
+func (*pageCodec) CompressionCodec() format.CompressionCodec { return format.Zstd }
+
+func (c *pageCodec) Encode(dst, src []byte) ([]byte, error) {
+	return c.encoder.EncodeAll(src, dst[:0]), nil
+}
+
+func (c *pageCodec) Decode(dst, src []byte) ([]byte, error) { return c.decoder.Decode(dst, src) }
+
+func newParquetWriter(file File, version string, codec *pageCodec, spare *spareBlocks) *parquetWriter {
+	table := schema()
 	options := []parquet.WriterOption{
-		schema(),
+		table,
 		parquet.CreatedBy("audit_s3", version, ""),
 		parquet.Compression(codec),
 		parquet.DataPageVersion(1),
@@ -65,7 +95,13 @@ func newParquetWriter(file File, version string, codec *zstd.Codec) *parquetWrit
 	for _, column := range bodyColumns {
 		options = append(options, parquet.SkipPageBounds(column...))
 	}
-	return &parquetWriter{file: file, w: parquet.NewGenericWriter[row](file, options...)}
+	p := &parquetWriter{file: file, w: parquet.NewGenericWriter[any](file, options...)}
+	p.pending = newLeaves(table)
+	for i := range p.bodies {
+		column, _ := table.Lookup(bodyColumns[i]...)
+		p.bodies[i] = bodyColumn{leaf: column.ColumnIndex, spare: spare}
+	}
+	return p
 }
 
 func bloomFilters() []parquet.BloomFilterColumn {
@@ -76,18 +112,21 @@ func bloomFilters() []parquet.BloomFilterColumn {
 	return filters
 }
 
-// add takes one event. The row keeps pointing into the event's memory until
-// flush, which the caller must call before that memory goes.
+// add takes one event. All but its bodies keeps pointing into the event's memory
+// until flush, which the caller must call before that memory goes.
 func (p *parquetWriter) add(e *Event, frame *Frame, policyDigest string) error {
-	if len(p.pending) < cap(p.pending) {
-		p.pending = p.pending[:len(p.pending)+1]
-	} else {
-		p.pending = append(p.pending, row{})
+	for i, body := range [numBodies][]byte{e.RequestObject, e.ResponseObject} {
+		if p.bodies[i].full(body) {
+			if err := p.giveBodies(i); err != nil {
+				return err
+			}
+		}
+		p.bodies[i].add(body)
 	}
-	p.pending[len(p.pending)-1].fill(e, frame, policyDigest)
+	p.pending.add(e, frame, policyDigest)
 	p.rows++
-	p.bytes += len(e.RequestObject) + len(e.ResponseObject) + len(e.RequestURI) + len(e.OtherFields)
-	if p.bytes < sliceSize && len(p.pending) < maxSlice {
+	p.bytes += len(e.RequestURI) + len(e.OtherFields)
+	if p.bytes < sliceSize && p.pending.rows < maxSlice {
 		return nil
 	}
 	return p.flush()
@@ -96,23 +135,54 @@ func (p *parquetWriter) add(e *Event, frame *Frame, policyDigest string) error {
 // flush hands the pending rows to parquet-go, and closes the row group if it has
 // grown enough.
 func (p *parquetWriter) flush() error {
-	if len(p.pending) == 0 {
+	if p.pending.rows == 0 {
 		return nil
 	}
-	if err := guard(func() error { _, err := p.w.Write(p.pending); return err }); err != nil {
+	if err := guard(func() error { return p.pending.give(p.w.ColumnWriters()) }); err != nil {
 		return fmt.Errorf("writing rows: %w", err)
 	}
-	p.pending, p.bytes = p.pending[:0], 0
+	p.bytes = 0
 	if p.open() < rowGroupSize {
 		return nil
 	}
 	return p.closeRowGroup()
 }
 
-// open is how many bytes of the row group being written are in memory.
+// giveBodies makes a page of those bodies of a column that wait for one.
+func (p *parquetWriter) giveBodies(i int) error {
+	b := &p.bodies[i]
+	if err := guard(func() error { return b.give(p.w.ColumnWriters()[b.leaf]) }); err != nil {
+		return fmt.Errorf("writing bodies: %w", err)
+	}
+	return nil
+}
+
+func (p *parquetWriter) giveAllBodies() error {
+	for i := range p.bodies {
+		if err := p.giveBodies(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waiting is how many bytes of bodies wait for their page.
+func (p *parquetWriter) waiting() (size int64) {
+	for i := range p.bodies {
+		size += int64(p.bodies[i].size)
+	}
+	return size
+}
+
+// open is how many bytes of the row group being written are in memory, without the
+// bodies that wait for their page.
 func (p *parquetWriter) open() int64 { return p.w.Size() - p.flushed }
 
+// closeRowGroup ends the row group. No row may be pending.
 func (p *parquetWriter) closeRowGroup() error {
+	if err := p.giveAllBodies(); err != nil {
+		return err
+	}
 	if err := guard(p.w.Flush); err != nil {
 		return fmt.Errorf("closing a row group: %w", err)
 	}
@@ -123,6 +193,9 @@ func (p *parquetWriter) closeRowGroup() error {
 // close writes the footer, with metadata in it.
 func (p *parquetWriter) close(metadata map[string]string) error {
 	if err := p.flush(); err != nil {
+		return err
+	}
+	if err := p.giveAllBodies(); err != nil {
 		return err
 	}
 	for _, key := range sortedKeys(metadata) {

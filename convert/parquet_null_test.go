@@ -9,8 +9,8 @@ import (
 )
 
 // TestAbsentStaysNull writes bodies in random patterns of there and absent, in
-// Writes of many sizes, and reads them back. parquet-go v0.32.0 writes some of
-// the NULLs as empty strings when an optional column's Go type is []byte.
+// portions of many sizes, and reads them back. Of rows whose optional columns are
+// []byte, parquet-go v0.32.0 writes some of the NULLs as empty strings.
 func TestAbsentStaysNull(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -18,7 +18,7 @@ func TestAbsentStaysNull(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := newParquetWriter(file, "test", newCodec())
+		w := newParquetWriter(file, "test", newPageCodec(), new(spareBlocks))
 		var want []Event
 		for range 1 + random.IntN(600) {
 			e := Event{AuditID: fmt.Sprint(len(want)), PolicyRule: -1, ResponseStatus: &ResponseStatus{}}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -1118,7 +1119,7 @@ func TestPanicsOfTheWriterAreErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newParquetWriter(file, "test", newCodec())
+	p := newParquetWriter(file, "test", newPageCodec(), new(spareBlocks))
 	p.w = nil // the next call panics
 	if err := p.add(&Event{}, &Frame{}, ""); err != nil {
 		t.Fatal(err)
@@ -1126,7 +1127,10 @@ func TestPanicsOfTheWriterAreErrors(t *testing.T) {
 	if err := p.flush(); err == nil {
 		t.Error("a panic while writing rows is no error")
 	}
-	p.pending = nil
+	if err := p.giveBodies(0); err == nil {
+		t.Error("a panic while writing bodies is no error")
+	}
+	p.pending.rows = 0
 	if err := p.close(nil); err == nil {
 		t.Error("a panic while closing is no error")
 	}
@@ -1159,5 +1163,76 @@ func TestFrozenReadsBack(t *testing.T) {
 		if f, err := DecodeFrozen([]byte(text)); err == nil {
 			t.Errorf("%q is taken for %+v", text, f)
 		}
+	}
+}
+
+func TestDayNameIsThatOfItsTime(t *testing.T) {
+	var days dayName
+	for _, us := range []int64{0, 1, -1, -86_400_000_000, -86_400_000_001, 86_399_999_999, 86_400_000_000, 1_795_400_124_178_192, 1_795_400_124_178_193, math.MinInt64 / 1000} {
+		if got, want := days.of(us), time.UnixMicro(us).UTC().Format(time.DateOnly); got != want {
+			t.Errorf("%d is on %s, want %s", us, got, want)
+		}
+	}
+}
+
+// TestEveryLeafGetsItsValues: an event without anything optional, and one with all.
+func TestEveryLeafGetsItsValues(t *testing.T) {
+	user := User{Groups: []string{"a", "b"}, Extra: []Extra{{"k", nil}, {"l", []string{"1", "2"}}}}
+	for _, e := range []Event{{PolicyRule: -1}, {User: user, ImpersonatedUser: &user, AuthenticationMetadata: &AuthenticationMetadata{},
+		SourceIPs: []string{"a", "b"}, ObjectRef: &ObjectRef{}, ResponseStatus: &ResponseStatus{HasCode: true, Details: []byte(`{}`)},
+		Annotations: []Annotation{{"a", "b"}, {"c", "d"}}, OtherFields: []byte(`{}`)}} {
+		table := schema()
+		l := newLeaves(table)
+		l.add(&e, &Frame{}, "")
+		if l.next != len(l.values) {
+			t.Errorf("%d leaves were reached, the table has %d", l.next, len(l.values))
+		}
+		for i, path := range table.Columns() {
+			body := slices.ContainsFunc(bodyColumns[:numBodies], func(c []string) bool { return slices.Equal(c, path) })
+			if (len(l.values[i]) == 0) != body {
+				t.Errorf("%s has %d values", dotted(path), len(l.values[i]))
+			}
+		}
+	}
+}
+
+// TestPagesOfBodiesAreLarge: small pages would compress worse, and pages of other
+// columns as large would take memory, and prune nothing.
+func TestPagesOfBodiesAreLarge(t *testing.T) {
+	enc := NewEncoder(testSegment(), tempFiles(t))
+	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<10)
+	for range 11 { // of 100 bodies of 16 KB: 17 MB
+		var events []any
+		for range 100 {
+			e := eventAt(uuid, receivedAt)
+			e.RequestObject, e.OtherFields = body, body
+			events = append(events, e)
+		}
+		if err := enc.Frame(frameOf(Frame{Received: receivedAt.UnixMicro()}, events...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	objects, err := enc.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := content(t, objects[0])
+	footer, _ := footerOf(t, file)
+	for i := range footer.RowGroups[0].Columns {
+		m := &footer.RowGroups[0].Columns[i].MetaData
+		want := map[string]int{"requestobject": 3, "otherfields": 11, "stage": 2}[dotted(m.PathInSchema)]
+		if got := len(pagesOf(t, file, m)); want > 0 && got != want {
+			t.Errorf("%s has %d pages, want %d", dotted(m.PathInSchema), got, want)
+		}
+	}
+}
+
+func TestLastOfEachKeyStays(t *testing.T) {
+	got := lastOfEach([]Annotation{{"b", "1"}, {"a", "2"}, {"c", "3"}, {"b", "4"}, {"a", "5"}}, func(a Annotation) string { return a.Key })
+	if want := []Annotation{{"a", "5"}, {"b", "4"}, {"c", "3"}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := lastOfEach(nil, func(a Annotation) string { return a.Key }); len(got) != 0 {
+		t.Errorf("of none: %v", got)
 	}
 }

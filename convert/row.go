@@ -14,9 +14,10 @@ const SchemaVersion = 1
 // bloom filter must be plain: with a dictionary that falls back to plain,
 // parquet-go's filter misses values.
 //
-// Everything optional is a pointer. For optional values that are not, parquet-go
-// v0.32.0 loses count of the NULLs in certain patterns of more than 64 rows and
-// writes some of them as empty strings (column_buffer_write.go, writeRowsFuncOfOptional).
+// Files are not written by it, but leaf by leaf (leaves.go), which has to be in the
+// order of its fields. Everything optional is a pointer: writing rows whose optional
+// values are not, parquet-go v0.32.0 loses count of the NULLs in certain patterns of
+// more than 64 rows (column_buffer_write.go, writeRowsFuncOfOptional).
 type row struct {
 	AuditID                  string             `parquet:"auditid,plain"`
 	Stage                    string             `parquet:"stage,dict"`
@@ -88,6 +89,9 @@ var bodyColumns = [][]string{
 	{"responsestatus", "details"}, {"responsestatus", "message"},
 }
 
+// numBodies is how many leaves hold bodies proper: the request's and the response's.
+const numBodies = 2
+
 // The API server's own annotations that get columns, since no engine prunes by
 // the keys of a map.
 const (
@@ -103,82 +107,6 @@ func shortDigest(hex string) string {
 		return hex[:digestColumnLen]
 	}
 	return hex
-}
-
-// fill writes an event into r, whose maps are used again.
-func (r *row) fill(e *Event, frame *Frame, policyDigest string) {
-	annotations := r.Annotations
-	if annotations == nil {
-		annotations = make(map[string]string, len(e.Annotations))
-	}
-	clear(annotations)
-	*r = row{
-		AuditID:                  e.AuditID,
-		Stage:                    e.Stage,
-		Level:                    e.Level,
-		RecordedLevel:            e.RecordedLevel,
-		Verb:                     e.Verb,
-		RequestReceivedTimestamp: e.RequestReceivedTimestamp,
-		StageTimestamp:           e.StageTimestamp,
-		ReceivedTimestamp:        frame.Received,
-		RequestURI:               e.RequestURI,
-		User:                     userRow(&e.User),
-		SourceIPs:                append(r.SourceIPs[:0], e.SourceIPs...),
-		UserAgent:                e.UserAgent,
-		RequestObject:            textOrNil(e.RequestObject),
-		ResponseObject:           textOrNil(e.ResponseObject),
-		Annotations:              annotations,
-		OtherFields:              textOrNil(e.OtherFields),
-		Source:                   frame.Tag,
-		PolicyDigest:             shortDigest(policyDigest),
-		Redactions:               e.Redactions,
-	}
-	if e.ImpersonatedUser != nil {
-		u := userRow(e.ImpersonatedUser)
-		r.ImpersonatedUser = &u
-	}
-	if e.AuthenticationMetadata != nil {
-		r.AuthenticationMetadata = &rowAuthentication{e.AuthenticationMetadata.ImpersonationConstraint}
-	}
-	if o := e.ObjectRef; o != nil {
-		r.ObjectRef = &rowObjectRef{o.Resource, o.Namespace, o.Name, o.UID, o.APIGroup, o.APIVersion, o.ResourceVersion, o.Subresource}
-	}
-	if s := e.ResponseStatus; s != nil {
-		r.ResponseStatus = &rowResponseStatus{Status: s.Status, Reason: s.Reason, Message: s.Message, Details: textOrNil(s.Details)}
-		if s.HasCode {
-			code := s.Code
-			r.ResponseStatus.Code = &code
-		}
-	}
-	if e.PolicyRule >= 0 {
-		rule := e.PolicyRule
-		r.PolicyRule = &rule
-	}
-	for _, a := range e.Annotations {
-		annotations[a.Key] = a.Value
-	}
-	r.Decision = annotations[annotationDecision]
-	r.DecisionReason = annotations[annotationReason]
-}
-
-// textOrNil is b as a string, without copying it; nil stays nil.
-func textOrNil(b []byte) *string {
-	if b == nil {
-		return nil
-	}
-	s := text(b)
-	return &s
-}
-
-func userRow(u *User) rowUser {
-	result := rowUser{Username: u.Username, UID: u.UID, Groups: u.Groups}
-	if len(u.Extra) > 0 {
-		result.Extra = make(map[string][]string, len(u.Extra))
-		for _, x := range u.Extra {
-			result.Extra[x.Key] = x.Values
-		}
-	}
-	return result
 }
 
 // schema is the table as Parquet sees it.

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/parquet-go/parquet-go/compress/zstd"
 )
 
 // Frozen is what a segment's objects depend on besides its frames. It is
@@ -138,7 +136,9 @@ func (s *Segment) metadata(c Counts, rows, clockAnomalies int64) map[string]stri
 type Encoder struct {
 	segment Segment
 	create  func() (File, error)
-	codec   *zstd.Codec
+	codec   *pageCodec
+	spare   spareBlocks
+	day     dayName
 	days    map[string]*parquetWriter
 	rejects map[string]*rejectWriter
 	counts  Counts
@@ -153,7 +153,7 @@ type Encoder struct {
 
 // NewEncoder returns an Encoder that asks create for each file it needs.
 func NewEncoder(segment Segment, create func() (File, error)) *Encoder {
-	return &Encoder{segment: segment, create: create, codec: newCodec(), limit: -1,
+	return &Encoder{segment: segment, create: create, codec: newPageCodec(), limit: -1,
 		days: map[string]*parquetWriter{}, rejects: map[string]*rejectWriter{}}
 }
 
@@ -176,25 +176,38 @@ func (e *Encoder) Frame(payload []byte) error {
 			return err
 		}
 	}
-	return e.closeLargest()
+	return e.boundMemory()
 }
 
-// closeLargest keeps the row groups that are open, of all days together, within
-// allRowGroups, since their pages are in memory.
-func (e *Encoder) closeLargest() error {
-	var total, most int64
-	var largest *parquetWriter
-	for _, day := range sortedKeys(e.days) { // in one order: the bytes must not depend on it
-		w := e.days[day]
-		size := w.open()
-		if total += size; size > most {
-			most, largest = size, w
+// boundMemory keeps what the files of all days have in memory within bounds: bodies
+// that wait for their page, and row groups that are open, since their pages stay.
+func (e *Encoder) boundMemory() error {
+	if w := e.largestBeyond(allBodies, (*parquetWriter).waiting); w != nil {
+		if err := w.giveAllBodies(); err != nil {
+			return err
 		}
 	}
-	if total <= allRowGroups {
+	if w := e.largestBeyond(allRowGroups, (*parquetWriter).open); w != nil {
+		return w.closeRowGroup()
+	}
+	return nil
+}
+
+// largestBeyond returns the file with most of a size, or nil if all files together
+// are within a limit.
+func (e *Encoder) largestBeyond(limit int64, size func(*parquetWriter) int64) (largest *parquetWriter) {
+	var total, most int64
+	for _, day := range sortedKeys(e.days) { // in one order: the bytes must not depend on it
+		w := e.days[day]
+		n := size(w)
+		if total += n; n > most {
+			most, largest = n, w
+		}
+	}
+	if total <= limit {
 		return nil
 	}
-	return largest.closeRowGroup()
+	return largest
 }
 
 func (e *Encoder) event(frame *Frame, event *Event) error {
@@ -207,10 +220,11 @@ func (e *Encoder) event(frame *Frame, event *Event) error {
 		e.counts.Add(Counts{Archived: -1, Rejected: 1})
 		return e.reject(frame, unconvertible(event, frame.entry))
 	}
-	day, believed := dayOf(event.StageTimestamp, frame.Received)
+	at, believed := dayOf(event.StageTimestamp, frame.Received)
 	if !believed {
 		e.clockAnomalies++
 	}
+	day := e.day.of(at)
 	w, open := e.days[day]
 	if !open && len(e.days) >= maxDays {
 		day = formatDay(frame.Received)
@@ -221,7 +235,7 @@ func (e *Encoder) event(frame *Frame, event *Event) error {
 		if err != nil {
 			return err
 		}
-		w = newParquetWriter(file, e.segment.Plugin, e.codec)
+		w = newParquetWriter(file, e.segment.Plugin, e.codec, &e.spare)
 		e.days[day] = w
 	}
 	return guard(func() error {

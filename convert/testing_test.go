@@ -57,10 +57,7 @@ func readFrame(t testing.TB, payload []byte) converted {
 	var c converted
 	frame, err := ReadFrame(bytes.Clone(payload),
 		func(_ *Frame, e *Event) error {
-			c.Events = append(c.Events, *e)
-			last := &c.Events[len(c.Events)-1]
-			last.SourceIPs = append([]string(nil), e.SourceIPs...)
-			last.Annotations = append([]Annotation(nil), e.Annotations...)
+			c.Events = append(c.Events, copied(e))
 			return nil
 		},
 		func(_ *Frame, r *Reject) error { c.Rejects = append(c.Rejects, *r); return nil })
@@ -69,6 +66,37 @@ func readFrame(t testing.TB, payload []byte) converted {
 	}
 	c.Frame = frame
 	return c
+}
+
+// copied is an event without what the reader of a frame uses again for the next event.
+func copied(e *Event) Event {
+	k := *e
+	k.User = copiedUser(&e.User)
+	if e.ImpersonatedUser != nil {
+		u := copiedUser(e.ImpersonatedUser)
+		k.ImpersonatedUser = &u
+	}
+	k.AuthenticationMetadata = another(e.AuthenticationMetadata)
+	k.SourceIPs = append([]string(nil), e.SourceIPs...)
+	k.ObjectRef, k.ResponseStatus = another(e.ObjectRef), another(e.ResponseStatus)
+	k.Annotations = append([]Annotation(nil), e.Annotations...)
+	return k
+}
+
+func copiedUser(u *User) User {
+	k := User{Username: u.Username, UID: u.UID, Groups: append([]string(nil), u.Groups...)}
+	for _, x := range u.Extra {
+		k.Extra = append(k.Extra, Extra{x.Key, append([]string(nil), x.Values...)})
+	}
+	return k
+}
+
+func another[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
 }
 
 // convertJSON runs bare events, each as JSON text, through the whole converter
