@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -21,35 +22,29 @@ import (
 type Policy struct {
 	document []byte
 	digest   string
-	rules    []policyRule
+	// matcher evaluates a policy in which each rule's level is the rule's index:
+	// upstream's evaluator tells a level, but not which rule it came from.
+	matcher audit.PolicyRuleEvaluator
+	rules   []policyRule
 }
 
-// policyRule evaluates one rule of a policy alone, since upstream's evaluator
-// tells a level but not which rule it came from.
+// policyRule is what the matcher does not tell of a rule.
 type policyRule struct {
-	// matches has the rule's level replaced by Metadata, so that a rule with
-	// level None can be told from a rule that does not match.
-	matches audit.PolicyRuleEvaluator
-	decides audit.PolicyRuleEvaluator
+	level auditinternal.Level
 	// named are the groups and resources that the rule names.
 	named []auditinternal.GroupResources
 }
 
-// newPolicy makes the evaluators. The constructor upstream changes the policy it
-// is given, so each gets a copy of its own.
+// newPolicy makes the matcher. The constructor upstream changes the policy it is
+// given, so it gets a copy of its own.
 func newPolicy(p *auditinternal.Policy, digest string) *Policy {
 	result := &Policy{digest: digest}
-	for i := range p.Rules {
-		alone := p.DeepCopy()
-		alone.Rules = alone.Rules[i : i+1]
-		probe := alone.DeepCopy()
-		probe.Rules[0].Level = auditinternal.LevelMetadata
-		result.rules = append(result.rules, policyRule{
-			matches: policy.NewPolicyRuleEvaluator(probe),
-			decides: policy.NewPolicyRuleEvaluator(alone),
-			named:   p.Rules[i].Resources,
-		})
+	indexed := p.DeepCopy()
+	for i, rule := range p.Rules {
+		indexed.Rules[i].Level = auditinternal.Level(strconv.Itoa(i))
+		result.rules = append(result.rules, policyRule{level: rule.Level, named: rule.Resources})
 	}
+	result.matcher = policy.NewPolicyRuleEvaluator(indexed)
 	return result
 }
 
@@ -80,12 +75,13 @@ func (p *Policy) Rules() int {
 // evaluate returns what the policy says and the index of the rule that said it.
 // No rule means None, as in the API server.
 func (p *Policy) evaluate(attrs authorizer.Attributes) (audit.RequestAuditConfig, int32) {
-	for i, rule := range p.rules {
-		if rule.matches.EvaluatePolicyRule(attrs).Level != auditinternal.LevelNone {
-			return rule.decides.EvaluatePolicyRule(attrs), int32(i)
-		}
+	config := p.matcher.EvaluatePolicyRule(attrs)
+	if config.Level == policy.DefaultAuditLevel {
+		return audit.RequestAuditConfig{Level: policy.DefaultAuditLevel}, -1
 	}
-	return audit.RequestAuditConfig{Level: policy.DefaultAuditLevel}, -1
+	i, _ := strconv.Atoi(string(config.Level)) // newPolicy wrote it
+	config.Level = p.rules[i].level
+	return config, int32(i)
 }
 
 // decision is what becomes of one event.
