@@ -179,7 +179,7 @@ func (c *Converter) keep(dst *Batch, b []byte) (rest []byte, err error) {
 }
 
 func (c *Converter) write(dst *Batch, dec *decoded) error {
-	d := c.policy.decide(&dec.Event, c.redaction)
+	d := c.policy.decide(&dec.Event, &dec.requests, c.redaction)
 	if d.drop {
 		dst.counts.Received++
 		dst.counts.DroppedByPolicy++

@@ -107,6 +107,7 @@ type decoded struct {
 	ref            ObjectRef
 	status         ResponseStatus
 	others         others
+	requests       knownRequests
 	redactor       redactor
 	bodies         []byte // the JSON that the Event's bodies point into
 }

@@ -243,7 +243,7 @@ func FuzzPolicy(f *testing.F) {
 		}
 		whole := evaluatorOf(t, data)
 		for _, e := range requests {
-			d := p.decide(e, nil)
+			d := p.decide(e, &knownRequests{}, nil)
 			if !d.drop && (d.contradicted || d.rule < 0 || d.level == LevelNone) {
 				t.Errorf("%s: kept, but %+v", e.RequestURI, d)
 			}
