@@ -2,19 +2,15 @@ package convert
 
 import "time"
 
-func readTimestamp(b []byte, field string) (us int64, there bool, err error) {
-	s, err := readString(b, field)
-	if err != nil {
-		return 0, false, err
+func readTimestamp(b []byte, field string) (us int64, there bool, rest []byte, err error) {
+	s, rest, err := readString(b)
+	if err != nil || s == "" {
+		return 0, false, rest, err
 	}
-	if s == "" {
-		return 0, false, nil
+	if us, err = parseTimestamp(s); err != nil {
+		return 0, false, rest, &fieldError{ReasonBadTimestamp, field}
 	}
-	us, err = parseTimestamp(s)
-	if err != nil {
-		return 0, false, &fieldError{ReasonBadTimestamp, field}
-	}
-	return us, true, nil
+	return us, true, rest, nil
 }
 
 // parseTimestamp reads RFC 3339, floored to microseconds. The table holds the
