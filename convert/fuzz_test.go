@@ -127,6 +127,8 @@ func FuzzChunk(f *testing.F) {
 			if again := readFrame(t, convertAgain(t, policy, chunk)); !reflect.DeepEqual(again, c) {
 				t.Errorf("another frame the second time")
 			}
+			var got, want Batch
+			sameAsMeasured(t, New(policy, nil), &got, &want, chunk)
 		}
 	})
 }
