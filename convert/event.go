@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"encoding/binary"
 	"errors"
 	"math"
 	"unicode/utf8"
@@ -481,10 +482,27 @@ func readString(b []byte) (s string, rest []byte, err error) {
 
 // validText is s as a string, with U+FFFD for what is not UTF-8.
 func validText(s []byte) string {
-	if utf8.Valid(s) {
+	if isASCII(s) || utf8.Valid(s) {
 		return text(s)
 	}
 	return string([]rune(string(s)))
+}
+
+// isASCII looks at eight bytes at a time, at the last eight once more.
+func isASCII(s []byte) bool {
+	const highs = 0x8080808080808080
+	if len(s) < 8 {
+		var all byte
+		for _, c := range s {
+			all |= c
+		}
+		return all < utf8.RuneSelf
+	}
+	all := binary.LittleEndian.Uint64(s[len(s)-8:])
+	for ; len(s) > 8; s = s[8:] {
+		all |= binary.LittleEndian.Uint64(s)
+	}
+	return all&highs == 0
 }
 
 func readStrings(dst []string, b []byte) (_ []string, rest []byte, err error) {
