@@ -706,7 +706,7 @@ func TestAttributesAreTheRequestInfo(t *testing.T) {
 }
 
 // TestDecisionsAreTheAPIServers: on what kube-apiserver really wrote, the rule
-// found one by one decides as upstream's evaluator does over the whole policy.
+// that is found decides as upstream's evaluator does over the policy as it is.
 func TestDecisionsAreTheAPIServers(t *testing.T) {
 	var events []Event
 	for _, text := range capturedEvents(t) {

@@ -56,9 +56,9 @@ var tails = [0x20]tail{
 
 // skip returns what follows the msgpack value at the head of b. It keeps count
 // instead of recursing: the library's own gives up at 100,000 levels and would take
-// the neighbours of such a record with it. It is also what a flush does most, since
-// each level of a chunk has to be measured before it is read, and takes half of
-// the library's time.
+// the neighbours of such a record with it. It is also much of what a flush does, since
+// a body is measured before it is known whether it is kept, and takes half of the
+// library's time.
 func skip(b []byte) (rest []byte, err error) {
 	i := uint64(0)
 	size := uint64(len(b))
