@@ -75,7 +75,7 @@ func (b *Batch) finish() error {
 	b.done = true
 	// The chunk's memory may become Go's own after this flush: a pointer left
 	// into it would be a bad one to the garbage collector, which ends the process.
-	b.decoded = decoded{bodies: b.decoded.bodies, redactor: b.decoded.redactor.kept()}
+	b.decoded = decoded{bodies: b.decoded.bodies, redactor: b.decoded.redactor.kept(), requests: b.decoded.requests.kept()}
 	return nil
 }
 

@@ -19,29 +19,8 @@ const (
 	groupEnd   = -2
 )
 
-// eachRecord calls yield with the msgpack of every intact record of chunk, in
-// order, and returns the number of bytes at the end that could not be read.
-func eachRecord(chunk []byte, yield func(record []byte)) (damaged int) {
-	for len(chunk) > 0 {
-		rest, err := skip(chunk)
-		if err != nil {
-			return len(chunk)
-		}
-		entry := chunk[:len(chunk)-len(rest)]
-		seconds, record, ok := splitEntry(entry)
-		if !ok {
-			return len(chunk)
-		}
-		if seconds != groupStart && seconds != groupEnd {
-			yield(record)
-		}
-		chunk = rest
-	}
-	return 0
-}
-
-// splitEntry takes an entry of a chunk apart into the seconds of its timestamp
-// and its record.
+// splitEntry takes the entry at the head of a chunk apart into the seconds of its
+// timestamp and its record, which ends where the entry does.
 func splitEntry(entry []byte) (seconds int64, record []byte, ok bool) {
 	n, b, err := readArray(entry)
 	if err != nil || n != 2 {
@@ -164,6 +143,33 @@ func shapeOf(record []byte) shape {
 		s.kind = shapeText
 	}
 	return s
+}
+
+// lastItems are the items of an EventList that has nothing behind them, as API servers
+// write it: how many there are, and their msgpack, which need not have an end. It is
+// not ok for whatever else a record may be.
+func lastItems(record []byte) (count uint32, items []byte, ok bool) {
+	if typeOf(record) != msgp.MapType {
+		return 0, nil, false
+	}
+	n, b, err := readMap(record)
+	if err != nil {
+		return 0, nil, false
+	}
+	for ; n > 0; n-- {
+		key, value, err := readKey(b)
+		switch {
+		case err != nil || string(key) == "auditID": // an event, whatever else it has
+			return 0, nil, false
+		case n == 1 && string(key) == "items" && typeOf(value) == msgp.ArrayType:
+			count, items, err = readArray(value)
+			return count, items, err == nil && count > 0
+		}
+		if b, err = skip(value); err != nil {
+			return 0, nil, false
+		}
+	}
+	return 0, nil, false
 }
 
 // valueAt is the value under key of a map; nil if there is none.

@@ -481,7 +481,7 @@ func TestABatchKeepsNoPointerIntoTheChunk(t *testing.T) {
 		record(t, anEvent()))
 	var b Batch
 	b.Reset(receivedAt)
-	if err := New(nil, nil).Convert(&b, "audit", chunk); err != nil {
+	if err := New(nil, loadRedaction(t, "default")).Convert(&b, "audit", chunk); err != nil {
 		t.Fatal(err)
 	}
 	start := uintptr(unsafe.Pointer(unsafe.SliceData(chunk)))
@@ -507,7 +507,11 @@ func TestABatchKeepsNoPointerIntoTheChunk(t *testing.T) {
 			for i := range v.NumField() {
 				walk(path+"."+v.Type().Field(i).Name, v.Field(i))
 			}
-		case reflect.Pointer:
+		case reflect.Array:
+			for i := range v.Len() {
+				walk(fmt.Sprintf("%s[%d]", path, i), v.Index(i))
+			}
+		case reflect.Pointer, reflect.Interface:
 			if !v.IsNil() {
 				walk(path, v.Elem())
 			}

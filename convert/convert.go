@@ -73,15 +73,88 @@ func (c *Converter) Convert(dst *Batch, tag string, chunk []byte) error {
 	if err := dst.begin(tag); err != nil {
 		return err
 	}
-	damaged := eachRecord(chunk, func(record []byte) {
+	for len(chunk) > 0 {
+		rest, ok := c.entry(dst, chunk)
+		if !ok {
+			// Where the next entry begins is not known: resuming would be a guess.
+			dst.reject(Reject{Reason: ReasonDamagedChunk, Length: int64(len(chunk))})
+			break
+		}
+		chunk = rest
+	}
+	return dst.finish()
+}
+
+// entry archives what the entry at the head of chunk holds, and returns what follows.
+// It is not ok, and nothing of the entry is archived, if that cannot be read to its end.
+func (c *Converter) entry(dst *Batch, chunk []byte) (rest []byte, ok bool) {
+	if rest, ok = c.list(dst, chunk); ok {
+		return rest, true
+	}
+	return c.measured(dst, chunk)
+}
+
+// list is entry for a list as API servers write it: the end of its last event is its
+// own. To find that, the list is not measured beforehand, which would take as long as a
+// tenth of all the rest, but read as if it were whole. If it is not, or if anything else
+// is odd, nothing stays of it: measured has the last word.
+func (c *Converter) list(dst *Batch, chunk []byte) (rest []byte, ok bool) {
+	seconds, record, ok := splitEntry(chunk)
+	if !ok || seconds == groupStart || seconds == groupEnd {
+		return nil, false
+	}
+	count, items, ok := lastItems(record)
+	if !ok {
+		return nil, false
+	}
+	dst.beginRecord()
+	if rest, ok = c.itemsOrPanic(dst, items, count); !ok {
+		dst.undoRecord()
+		return nil, false
+	}
+	dst.endRecord()
+	return rest, true
+}
+
+// itemsOrPanic archives so many events. It is not ok if it panics.
+func (c *Converter) itemsOrPanic(dst *Batch, b []byte, count uint32) (rest []byte, ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	rest, err := c.items(dst, b, count)
+	return rest, err == nil
+}
+
+// items archives so many events, and returns what follows them. After an error it is
+// what begins with the event that has no end.
+func (c *Converter) items(dst *Batch, b []byte, count uint32) (rest []byte, err error) {
+	for range count {
+		if b, err = c.event(dst, b); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+// measured is entry for every shape of an entry. Its end is found before anything in it
+// is read.
+func (c *Converter) measured(dst *Batch, chunk []byte) (rest []byte, ok bool) {
+	rest, err := skip(chunk)
+	if err != nil {
+		return nil, false
+	}
+	seconds, record, ok := splitEntry(chunk[:len(chunk)-len(rest)])
+	if !ok {
+		return nil, false
+	}
+	if seconds != groupStart && seconds != groupEnd {
 		dst.beginRecord()
 		c.recordOrReject(dst, record)
 		dst.endRecord()
-	})
-	if damaged > 0 {
-		dst.reject(Reject{Reason: ReasonDamagedChunk, Length: int64(damaged)})
 	}
-	return dst.finish()
+	return rest, true
 }
 
 // recordOrReject is record with a panic outside of its events made a reject. As
@@ -113,14 +186,10 @@ func (c *Converter) record(dst *Batch, record []byte) {
 	}
 	switch shape.kind {
 	case shapeList:
-		for i, rest := uint32(0), shape.items; i < shape.count; i++ {
-			var err error
-			if rest, err = c.event(dst, rest); err != nil {
-				// eachRecord skipped over the whole record before, so that this
-				// cannot happen; if it does, the rest is one reject.
-				dst.reject(Reject{Reason: ReasonDamagedChunk, Length: int64(len(rest))})
-				return
-			}
+		if rest, err := c.items(dst, shape.items, shape.count); err != nil {
+			// The whole record was measured before, so that this cannot happen; if it
+			// does, the rest is one reject.
+			dst.reject(Reject{Reason: ReasonDamagedChunk, Length: int64(len(rest))})
 		}
 	case shapeEvent:
 		if _, err := c.event(dst, record); err != nil {
@@ -179,7 +248,7 @@ func (c *Converter) keep(dst *Batch, b []byte) (rest []byte, err error) {
 }
 
 func (c *Converter) write(dst *Batch, dec *decoded) error {
-	d := c.policy.decide(&dec.Event, c.redaction)
+	d := c.policy.decide(&dec.Event, &dec.requests, c.redaction)
 	if d.drop {
 		dst.counts.Received++
 		dst.counts.DroppedByPolicy++

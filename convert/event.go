@@ -1,6 +1,8 @@
 package convert
 
 import (
+	"encoding/binary"
+	"errors"
 	"math"
 	"unicode/utf8"
 
@@ -101,94 +103,112 @@ type decoded struct {
 	requestObject, responseObject []byte // msgpack; nil when absent
 	details                       []byte // msgpack; nil when absent
 	isPatch                       bool
+	hasReceived, hasStage         bool // of the timestamps
 
 	impersonated   User
 	authentication AuthenticationMetadata
 	ref            ObjectRef
 	status         ResponseStatus
 	others         others
+	requests       knownRequests
 	redactor       redactor
 	bodies         []byte // the JSON that the Event's bodies point into
 }
 
 // decode reads the event at the head of b and returns what follows it. Every known
 // field must have the type that audit.k8s.io/v1 gives it, or be absent or null.
+//
+// Nobody has measured the event before: where decode returns no error, every value in
+// it was either read or skipped, and so lies in b as a whole.
 func (d *decoded) decode(b []byte) (rest []byte, err error) {
 	d.reset()
 	n, b, err := readMap(b)
 	if err != nil {
 		return b, reasonError(ReasonNotAnEvent)
 	}
-	var hasReceived, hasStage bool
 	for range n {
 		var key []byte
 		if key, b, err = readKey(b); err != nil {
 			return b, reasonError(ReasonNotJSON)
 		}
-		value := b
-		if b, err = skip(b); err != nil {
-			return b, err
-		}
-		value = value[:len(value)-len(b)]
-		switch string(key) {
-		case "level":
-			d.RecordedLevel, err = readString(value, "level")
-		case "auditID":
-			d.AuditID, err = readString(value, "auditID")
-		case "stage":
-			d.Stage, err = readString(value, "stage")
-		case "requestURI":
-			d.RequestURI, err = readString(value, "requestURI")
-		case "verb":
-			d.Verb, err = readString(value, "verb")
-		case "userAgent":
-			d.UserAgent, err = readString(value, "userAgent")
-		case "requestReceivedTimestamp":
-			d.RequestReceivedTimestamp, hasReceived, err = readTimestamp(value, "requestReceivedTimestamp")
-		case "stageTimestamp":
-			d.StageTimestamp, hasStage, err = readTimestamp(value, "stageTimestamp")
-		case "user":
-			_, err = d.readUser(&d.User, value, "user")
-		case "impersonatedUser":
-			var there bool
-			there, err = d.readUser(&d.impersonated, value, "impersonatedUser")
-			d.ImpersonatedUser = present(there, &d.impersonated)
-		case "authenticationMetadata":
-			err = d.readAuthenticationMetadata(value)
-		case "sourceIPs":
-			d.SourceIPs, err = readStrings(d.SourceIPs[:0], value, "sourceIPs")
-		case "objectRef":
-			err = d.readObjectRef(value)
-		case "responseStatus":
-			err = d.readResponseStatus(value)
-		case "requestObject":
-			d.requestObject = value
-		case "responseObject":
-			d.responseObject = value
-		case "annotations":
-			d.Annotations, err = readAnnotations(d.Annotations[:0], value)
-		case "kind", "apiVersion":
-			if !isOwnType(string(key), value) {
-				d.others.add("", key, value)
-			}
-		default:
-			d.others.add("", key, value)
-		}
-		if err != nil {
-			return b, err
+		if b, err = d.readField(key, b); err != nil {
+			return b, ofField(err, key)
 		}
 	}
-	if d.AuditID == "" || d.Verb == "" && d.Stage == "" {
-		return b, reasonError(ReasonNotAnEvent)
-	}
-	if !hasReceived {
-		return b, &fieldError{ReasonMissingTimestamp, "requestReceivedTimestamp"}
-	}
-	if !hasStage {
-		return b, &fieldError{ReasonMissingTimestamp, "stageTimestamp"}
+	return b, d.check()
+}
+
+// check holds what is true of every event.
+func (d *decoded) check() error {
+	switch {
+	case d.AuditID == "" || d.Verb == "" && d.Stage == "":
+		return reasonError(ReasonNotAnEvent)
+	case !d.hasReceived:
+		return &fieldError{ReasonMissingTimestamp, "requestReceivedTimestamp"}
+	case !d.hasStage:
+		return &fieldError{ReasonMissingTimestamp, "stageTimestamp"}
 	}
 	d.isPatch = d.Verb == "patch"
-	return b, nil
+	return nil
+}
+
+// readField reads the value of one key and returns what follows it.
+func (d *decoded) readField(key, b []byte) (rest []byte, err error) {
+	switch string(key) {
+	case "level":
+		d.RecordedLevel, b, err = readString(b)
+	case "auditID":
+		d.AuditID, b, err = readString(b)
+	case "stage":
+		d.Stage, b, err = readString(b)
+	case "requestURI":
+		d.RequestURI, b, err = readString(b)
+	case "verb":
+		d.Verb, b, err = readString(b)
+	case "userAgent":
+		d.UserAgent, b, err = readString(b)
+	case "requestReceivedTimestamp":
+		d.RequestReceivedTimestamp, d.hasReceived, b, err = readTimestamp(b, "requestReceivedTimestamp")
+	case "stageTimestamp":
+		d.StageTimestamp, d.hasStage, b, err = readTimestamp(b, "stageTimestamp")
+	case "user":
+		_, b, err = d.readUser(&d.User, b, "user")
+	case "impersonatedUser":
+		var there bool
+		there, b, err = d.readUser(&d.impersonated, b, "impersonatedUser")
+		d.ImpersonatedUser = present(there, &d.impersonated)
+	case "authenticationMetadata":
+		b, err = d.readAuthenticationMetadata(b)
+	case "sourceIPs":
+		d.SourceIPs, b, err = readStrings(d.SourceIPs[:0], b)
+	case "objectRef":
+		b, err = d.readObjectRef(b)
+	case "responseStatus":
+		b, err = d.readResponseStatus(b)
+	case "requestObject":
+		d.requestObject, b, err = takeValue(b)
+	case "responseObject":
+		d.responseObject, b, err = takeValue(b)
+	case "annotations":
+		d.Annotations, b, err = readAnnotations(d.Annotations[:0], b)
+	case "kind", "apiVersion":
+		if !isOwnType(string(key), b) {
+			return d.readOther("", key, b)
+		}
+		return skip(b)
+	default:
+		return d.readOther("", key, b)
+	}
+	return b, err
+}
+
+// readOther keeps a field that the table has no column for.
+func (d *decoded) readOther(parent string, key, b []byte) (rest []byte, err error) {
+	value, rest, err := takeValue(b)
+	if err == nil {
+		d.others.add(parent, key, value)
+	}
+	return rest, err
 }
 
 func (d *decoded) reset() {
@@ -198,6 +218,7 @@ func (d *decoded) reset() {
 	d.Event = event
 	d.impersonated = User{}
 	d.requestObject, d.responseObject, d.details = nil, nil, nil
+	d.hasReceived, d.hasStage = false, false
 	d.others.fields = d.others.fields[:0]
 	d.bodies = d.bodies[:0]
 }
@@ -238,110 +259,184 @@ func eachField(b []byte, field string, yield func(key, value []byte) error) (the
 	return true, nil
 }
 
-func (d *decoded) readUser(u *User, b []byte, field string) (there bool, err error) {
+// errValue means a value of another type than its field has. Whoever knows the
+// field's name makes a badField of it.
+var errValue = errors.New("value of another type")
+
+// ofField is err, of the field under key.
+func ofField(err error, key []byte) error {
+	if err == errValue { //nolint:errorlint // it comes from here and is never wrapped
+		return badField(string(key))
+	}
+	return err
+}
+
+// readFields calls read for each entry of a map, with the entry's value at the head of
+// what it gets; it returns what follows that. Null counts as an absent map.
+func readFields(b []byte, field string, read func(key, b []byte) (rest []byte, err error)) (there bool, rest []byte, err error) {
+	if isNil(b) {
+		return false, b[1:], nil
+	}
+	n, b, err := readMap(b)
+	if err != nil {
+		return false, b, badField(field)
+	}
+	for range n {
+		var key []byte
+		if key, b, err = readKey(b); err != nil {
+			return false, b, badField(field)
+		}
+		if b, err = read(key, b); err == errValue { //nolint:errorlint // as in ofField
+			return false, b, badField(field + "." + string(key))
+		} else if err != nil {
+			return false, b, err
+		}
+	}
+	return true, b, nil
+}
+
+func (d *decoded) readUser(u *User, b []byte, field string) (there bool, rest []byte, err error) {
 	*u = User{Groups: u.Groups[:0], Extra: u.Extra[:0]} // of a repeated key the last counts
-	return eachField(b, field, func(key, value []byte) (err error) {
+	return readFields(b, field, func(key, b []byte) (_ []byte, err error) {
 		switch string(key) {
 		case "username":
-			u.Username, err = readString(value, field+".username")
+			u.Username, b, err = readString(b)
 		case "uid":
-			u.UID, err = readString(value, field+".uid")
+			u.UID, b, err = readString(b)
 		case "groups":
-			u.Groups, err = readStrings(u.Groups[:0], value, field+".groups")
+			u.Groups, b, err = readStrings(u.Groups[:0], b)
 		case "extra":
-			u.Extra = u.Extra[:0]
-			_, err = eachField(value, field+".extra", func(key, value []byte) error {
-				values, err := readStrings(nil, value, field+".extra")
-				u.Extra = append(u.Extra, Extra{validText(key), values})
-				return err
-			})
+			return u.readExtra(b, field)
 		default:
-			d.others.add(field, key, value)
+			return d.readOther(field, key, b)
 		}
-		return err
+		return b, err
 	})
 }
 
-func (d *decoded) readAuthenticationMetadata(b []byte) error {
-	d.authentication = AuthenticationMetadata{}
-	there, err := eachField(b, "authenticationMetadata", func(key, value []byte) (err error) {
-		if string(key) == "impersonationConstraint" {
-			d.authentication.ImpersonationConstraint, err = readString(value, "authenticationMetadata.impersonationConstraint")
-			return err
+func (u *User) readExtra(b []byte, field string) (rest []byte, err error) {
+	u.Extra = u.Extra[:0]
+	_, rest, err = readFields(b, field+".extra", func(key, b []byte) (_ []byte, err error) {
+		x := u.addExtra()
+		x.Key = validText(key)
+		if x.Values, b, err = readStrings(x.Values[:0], b); err != nil {
+			return b, badField(field + ".extra")
 		}
-		d.others.add("authenticationMetadata", key, value)
-		return nil
+		return b, nil
+	})
+	return rest, err
+}
+
+// addExtra makes one more key, in memory of an event before if there is some.
+func (u *User) addExtra() *Extra {
+	if n := len(u.Extra); n < cap(u.Extra) {
+		u.Extra = u.Extra[:n+1]
+	} else {
+		u.Extra = append(u.Extra, Extra{})
+	}
+	return &u.Extra[len(u.Extra)-1]
+}
+
+func (d *decoded) readAuthenticationMetadata(b []byte) (rest []byte, err error) {
+	d.authentication = AuthenticationMetadata{}
+	there, rest, err := readFields(b, "authenticationMetadata", func(key, b []byte) (_ []byte, err error) {
+		if string(key) == "impersonationConstraint" {
+			d.authentication.ImpersonationConstraint, b, err = readString(b)
+			return b, err
+		}
+		return d.readOther("authenticationMetadata", key, b)
 	})
 	d.AuthenticationMetadata = present(there, &d.authentication)
-	return err
+	return rest, err
 }
 
-func (d *decoded) readObjectRef(b []byte) error {
+func (d *decoded) readObjectRef(b []byte) (rest []byte, err error) {
 	d.ref = ObjectRef{}
-	there, err := eachField(b, "objectRef", func(key, value []byte) (err error) {
-		var s *string
-		switch string(key) {
-		case "resource":
-			s = &d.ref.Resource
-		case "namespace":
-			s = &d.ref.Namespace
-		case "name":
-			s = &d.ref.Name
-		case "uid":
-			s = &d.ref.UID
-		case "apiGroup":
-			s = &d.ref.APIGroup
-		case "apiVersion":
-			s = &d.ref.APIVersion
-		case "resourceVersion":
-			s = &d.ref.ResourceVersion
-		case "subresource":
-			s = &d.ref.Subresource
-		default:
-			d.others.add("objectRef", key, value)
-			return nil
+	there, rest, err := readFields(b, "objectRef", func(key, b []byte) (_ []byte, err error) {
+		s := d.ref.field(key)
+		if s == nil {
+			return d.readOther("objectRef", key, b)
 		}
-		*s, err = readString(value, "objectRef")
-		return err
+		if *s, b, err = readString(b); err != nil {
+			return b, badField("objectRef")
+		}
+		return b, nil
 	})
 	d.ObjectRef = present(there, &d.ref)
-	return err
+	return rest, err
 }
 
-func (d *decoded) readResponseStatus(b []byte) error {
+// field is the one under key; nil if there is none.
+func (r *ObjectRef) field(key []byte) *string {
+	switch string(key) {
+	case "resource":
+		return &r.Resource
+	case "namespace":
+		return &r.Namespace
+	case "name":
+		return &r.Name
+	case "uid":
+		return &r.UID
+	case "apiGroup":
+		return &r.APIGroup
+	case "apiVersion":
+		return &r.APIVersion
+	case "resourceVersion":
+		return &r.ResourceVersion
+	case "subresource":
+		return &r.Subresource
+	}
+	return nil
+}
+
+func (d *decoded) readResponseStatus(b []byte) (rest []byte, err error) {
 	d.status, d.details = ResponseStatus{}, nil
-	there, err := eachField(b, "responseStatus", func(key, value []byte) (err error) {
-		switch string(key) {
-		case "code":
-			if !isNil(value) {
-				d.status.Code, err = readInt32(value, "responseStatus.code")
-				d.status.HasCode = err == nil
-			}
-		case "status":
-			d.status.Status, err = readString(value, "responseStatus.status")
-		case "reason":
-			d.status.Reason, err = readString(value, "responseStatus.reason")
-		case "message":
-			d.status.Message, err = readString(value, "responseStatus.message")
-		case "details":
-			if !isNil(value) {
-				d.details = value
-			}
-		case "metadata":
-			if n, _, err := readMap(value); err != nil || n > 0 {
-				d.others.add("responseStatus", key, value)
-			}
-		case "kind", "apiVersion":
-			if !isStatusType(string(key), value) {
-				d.others.add("responseStatus", key, value)
-			}
-		default:
-			d.others.add("responseStatus", key, value)
-		}
-		return err
-	})
+	there, rest, err := readFields(b, "responseStatus", d.readStatusField)
 	d.ResponseStatus = present(there, &d.status)
-	return err
+	return rest, err
+}
+
+func (d *decoded) readStatusField(key, b []byte) (rest []byte, err error) {
+	switch string(key) {
+	case "code":
+		return d.readCode(b)
+	case "status":
+		d.status.Status, b, err = readString(b)
+	case "reason":
+		d.status.Reason, b, err = readString(b)
+	case "message":
+		d.status.Message, b, err = readString(b)
+	case "details":
+		if isNil(b) {
+			return b[1:], nil
+		}
+		d.details, b, err = takeValue(b)
+	case "metadata":
+		if n, rest, err := readMap(b); err == nil && n == 0 {
+			return rest, nil
+		}
+		return d.readOther("responseStatus", key, b)
+	case "kind", "apiVersion":
+		if !isStatusType(string(key), b) {
+			return d.readOther("responseStatus", key, b)
+		}
+		return skip(b)
+	default:
+		return d.readOther("responseStatus", key, b)
+	}
+	return b, err
+}
+
+func (d *decoded) readCode(b []byte) (rest []byte, err error) {
+	if isNil(b) {
+		return b[1:], nil
+	}
+	v, rest, err := msgp.ReadInt64Bytes(b)
+	if err != nil || v < math.MinInt32 || v > math.MaxInt32 {
+		return b, errValue
+	}
+	d.status.Code, d.status.HasCode = int32(v), true
+	return rest, nil
 }
 
 // present is v if it was there, else nil.
@@ -361,61 +456,77 @@ func isStatusType(key string, value []byte) bool {
 	return err == nil && string(s) == want
 }
 
-func readAnnotations(dst []Annotation, b []byte) ([]Annotation, error) {
-	_, err := eachField(b, "annotations", func(key, value []byte) error {
-		s, err := readString(value, "annotations")
+func readAnnotations(dst []Annotation, b []byte) (_ []Annotation, rest []byte, err error) {
+	_, rest, err = readFields(b, "annotations", func(key, b []byte) ([]byte, error) {
+		s, b, err := readString(b)
+		if err != nil {
+			return b, badField("annotations")
+		}
 		dst = append(dst, Annotation{validText(key), s})
-		return err
+		return b, nil
 	})
-	return dst, err
+	return dst, rest, err
 }
 
 // readString reads a string; null is the empty one, as in encoding/json.
-func readString(b []byte, field string) (string, error) {
+func readString(b []byte) (s string, rest []byte, err error) {
 	if isNil(b) {
-		return "", nil
+		return "", b[1:], nil
 	}
-	s, _, err := readText(b)
+	t, rest, err := readText(b)
 	if err != nil {
-		return "", badField(field)
+		return "", b, errValue
 	}
-	return validText(s), nil
+	return validText(t), rest, nil
 }
 
 // validText is s as a string, with U+FFFD for what is not UTF-8.
 func validText(s []byte) string {
-	if utf8.Valid(s) {
+	if isASCII(s) || utf8.Valid(s) {
 		return text(s)
 	}
 	return string([]rune(string(s)))
 }
 
-func readStrings(dst []string, b []byte, field string) ([]string, error) {
+// isASCII looks at eight bytes at a time, at the last eight once more.
+func isASCII(s []byte) bool {
+	const highs = 0x8080808080808080
+	if len(s) < 8 {
+		var all byte
+		for _, c := range s {
+			all |= c
+		}
+		return all < utf8.RuneSelf
+	}
+	all := binary.LittleEndian.Uint64(s[len(s)-8:])
+	for ; len(s) > 8; s = s[8:] {
+		all |= binary.LittleEndian.Uint64(s)
+	}
+	return all&highs == 0
+}
+
+func readStrings(dst []string, b []byte) (_ []string, rest []byte, err error) {
 	if isNil(b) {
-		return dst, nil
+		return dst, b[1:], nil
 	}
 	n, b, err := readArray(b)
 	if err != nil {
-		return dst, badField(field)
+		return dst, b, errValue
 	}
 	for range n {
-		value := b
-		if b, err = skip(b); err != nil {
-			return dst, err
-		}
-		s, err := readString(value, field)
-		if err != nil {
-			return dst, err
+		var s string
+		if s, b, err = readString(b); err != nil {
+			return dst, b, err
 		}
 		dst = append(dst, s)
 	}
-	return dst, nil
+	return dst, b, nil
 }
 
-func readInt32(b []byte, field string) (int32, error) {
-	v, _, err := msgp.ReadInt64Bytes(b)
-	if err != nil || v < math.MinInt32 || v > math.MaxInt32 {
-		return 0, badField(field)
+// takeValue parts the value at the head of b from what follows it.
+func takeValue(b []byte) (value, rest []byte, err error) {
+	if rest, err = skip(b); err != nil {
+		return nil, b, err
 	}
-	return int32(v), nil
+	return b[:len(b)-len(rest)], rest, nil
 }

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -525,5 +526,24 @@ func TestReasonsAreStable(t *testing.T) {
 		"bad_timestamp", "not_json", "too_deep", "internal"}
 	if !slices.Equal(got, want) {
 		t.Errorf("reasons %q, want %q", got, want)
+	}
+}
+
+// TestASCIIIsFoundAtEveryPlace: a byte that is not, at each place of each length.
+func TestASCIIIsFoundAtEveryPlace(t *testing.T) {
+	for length := range 40 {
+		s := bytes.Repeat([]byte{'a'}, length)
+		if !isASCII(s) {
+			t.Errorf("%d letters are not ASCII", length)
+		}
+		for at := range s {
+			for _, c := range []byte{0x7f, 0x80, 0xff} {
+				s[at] = c
+				if isASCII(s) != (c < 0x80) {
+					t.Errorf("%d bytes with %#x at %d: ASCII is %v", length, c, at, isASCII(s))
+				}
+			}
+			s[at] = 'a'
+		}
 	}
 }

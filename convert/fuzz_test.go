@@ -127,6 +127,8 @@ func FuzzChunk(f *testing.F) {
 			if again := readFrame(t, convertAgain(t, policy, chunk)); !reflect.DeepEqual(again, c) {
 				t.Errorf("another frame the second time")
 			}
+			var got, want Batch
+			sameAsMeasured(t, New(policy, nil), &got, &want, chunk)
 		}
 	})
 }
@@ -243,7 +245,7 @@ func FuzzPolicy(f *testing.F) {
 		}
 		whole := evaluatorOf(t, data)
 		for _, e := range requests {
-			d := p.decide(e, nil)
+			d := p.decide(e, &knownRequests{}, nil)
 			if !d.drop && (d.contradicted || d.rule < 0 || d.level == LevelNone) {
 				t.Errorf("%s: kept, but %+v", e.RequestURI, d)
 			}

@@ -1,10 +1,11 @@
 package convert
 
 import (
-	"fmt"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -21,35 +22,29 @@ import (
 type Policy struct {
 	document []byte
 	digest   string
-	rules    []policyRule
+	// matcher evaluates a policy in which each rule's level is the rule's index:
+	// upstream's evaluator tells a level, but not which rule it came from.
+	matcher audit.PolicyRuleEvaluator
+	rules   []policyRule
 }
 
-// policyRule evaluates one rule of a policy alone, since upstream's evaluator
-// tells a level but not which rule it came from.
+// policyRule is what the matcher does not tell of a rule.
 type policyRule struct {
-	// matches has the rule's level replaced by Metadata, so that a rule with
-	// level None can be told from a rule that does not match.
-	matches audit.PolicyRuleEvaluator
-	decides audit.PolicyRuleEvaluator
+	level auditinternal.Level
 	// named are the groups and resources that the rule names.
 	named []auditinternal.GroupResources
 }
 
-// newPolicy makes the evaluators. The constructor upstream changes the policy it
-// is given, so each gets a copy of its own.
+// newPolicy makes the matcher. The constructor upstream changes the policy it is
+// given, so it gets a copy of its own.
 func newPolicy(p *auditinternal.Policy, digest string) *Policy {
 	result := &Policy{digest: digest}
-	for i := range p.Rules {
-		alone := p.DeepCopy()
-		alone.Rules = alone.Rules[i : i+1]
-		probe := alone.DeepCopy()
-		probe.Rules[0].Level = auditinternal.LevelMetadata
-		result.rules = append(result.rules, policyRule{
-			matches: policy.NewPolicyRuleEvaluator(probe),
-			decides: policy.NewPolicyRuleEvaluator(alone),
-			named:   p.Rules[i].Resources,
-		})
+	indexed := p.DeepCopy()
+	for i, rule := range p.Rules {
+		indexed.Rules[i].Level = auditinternal.Level(strconv.Itoa(i))
+		result.rules = append(result.rules, policyRule{level: rule.Level, named: rule.Resources})
 	}
+	result.matcher = policy.NewPolicyRuleEvaluator(indexed)
 	return result
 }
 
@@ -79,14 +74,29 @@ func (p *Policy) Rules() int {
 
 // evaluate returns what the policy says and the index of the rule that said it.
 // No rule means None, as in the API server.
-func (p *Policy) evaluate(attrs authorizer.Attributes) (audit.RequestAuditConfig, int32) {
-	for i, rule := range p.rules {
-		if rule.matches.EvaluatePolicyRule(attrs).Level != auditinternal.LevelNone {
-			return rule.decides.EvaluatePolicyRule(attrs), int32(i)
-		}
+func (p *Policy) evaluate(attrs *authorizer.AttributesRecord) (audit.RequestAuditConfig, int32) {
+	config := p.matcher.EvaluatePolicyRule(matched{attrs})
+	if config.Level == policy.DefaultAuditLevel {
+		return audit.RequestAuditConfig{Level: policy.DefaultAuditLevel}, -1
 	}
-	return audit.RequestAuditConfig{Level: policy.DefaultAuditLevel}, -1
+	i, _ := strconv.Atoi(string(config.Level)) // newPolicy wrote it
+	config.Level = p.rules[i].level
+	return config, int32(i)
 }
+
+// matched are attributes as upstream's matcher asks for them, question by question.
+// The record's own methods would copy all of it for each.
+type matched struct{ *authorizer.AttributesRecord }
+
+func (m matched) GetUser() user.Info      { return m.User }
+func (m matched) GetVerb() string         { return m.Verb }
+func (m matched) GetNamespace() string    { return m.Namespace }
+func (m matched) GetResource() string     { return m.Resource }
+func (m matched) GetSubresource() string  { return m.Subresource }
+func (m matched) GetName() string         { return m.Name }
+func (m matched) GetAPIGroup() string     { return m.APIGroup }
+func (m matched) IsResourceRequest() bool { return m.ResourceRequest }
+func (m matched) GetPath() string         { return m.Path }
 
 // decision is what becomes of one event.
 type decision struct {
@@ -96,14 +106,15 @@ type decision struct {
 	omitManagedFields bool
 	unknown           bool // a level or a stage that this version does not know
 	contradicted      bool // the URI and the objectRef name different resources
-	// attrs is what the policy was matched on; nil where it could not be told.
+	// attrs is what the policy was matched on, until the next event; nil where it
+	// could not be told.
 	attrs *authorizer.AttributesRecord
 }
 
 // decide finds the level at which e is archived: the lowest of the recorded one,
 // the policy's and the caps. What cannot be decided is kept at Metadata, neither
 // dropped nor with bodies. A nil Policy keeps the recorded level, under the caps.
-func (p *Policy) decide(e *Event, redaction *Redaction) decision {
+func (p *Policy) decide(e *Event, requests *knownRequests, redaction *Redaction) decision {
 	recorded := e.RecordedLevel
 	r, known := rank(recorded)
 	d := decision{rule: -1}
@@ -113,7 +124,7 @@ func (p *Policy) decide(e *Event, redaction *Redaction) decision {
 		d.unknown = true
 		recorded = LevelMetadata
 	}
-	attrs, err := requestAttributes(e)
+	attrs, err := requests.attributes(e)
 	if err != nil || contradicts(attrs, e.ObjectRef) {
 		d.contradicted = true
 		d.level = lower(recorded, LevelMetadata)
@@ -188,16 +199,14 @@ var requestInfo = request.RequestInfoFactory{
 	GrouplessAPIPrefixes: sets.NewString("api"),
 }
 
-// requestAttributes rebuilds what the API server matched its policy on. It goes
-// by the requestURI alone: the API server fills objectRef from the request's
-// body too, where a client can write any namespace or name it likes.
-//
-// The error holds nothing of the URI.
-func requestAttributes(e *Event) (*authorizer.AttributesRecord, error) {
-	u, err := url.ParseRequestURI(e.RequestURI)
+// parseRequest tells what a URI asks for, without the user who did. It goes by the
+// requestURI alone: the API server fills objectRef from the request's body too,
+// where a client can write any namespace or name it likes.
+func parseRequest(uri, verb string) (*authorizer.AttributesRecord, error) {
+	u, err := url.ParseRequestURI(uri)
 	// Of "GET a:b:/healthz", whose path is empty, the server writes "b:/healthz".
-	if err != nil || !strings.HasPrefix(e.RequestURI, "/") {
-		return nil, fmt.Errorf("requestURI does not parse")
+	if err != nil || !strings.HasPrefix(uri, "/") {
+		return nil, errors.New("requestURI does not parse")
 	}
 	query := url.Values{}
 	if u.RawQuery != "" {
@@ -209,12 +218,12 @@ func requestAttributes(e *Event) (*authorizer.AttributesRecord, error) {
 		}
 	}
 	u.RawQuery = query.Encode()
-	info, err := requestInfo.NewRequestInfo(&http.Request{Method: method(e.Verb), URL: u})
+	info, err := requestInfo.NewRequestInfo(&http.Request{Method: method(verb), URL: u})
 	if err != nil {
-		return nil, fmt.Errorf("requestURI is not a request of the API")
+		return nil, errors.New("requestURI is not a request of the API")
 	}
-	attrs := &authorizer.AttributesRecord{
-		Verb:            e.Verb,
+	return &authorizer.AttributesRecord{
+		Verb:            verb,
 		Namespace:       info.Namespace,
 		APIGroup:        info.APIGroup,
 		APIVersion:      info.APIVersion,
@@ -223,12 +232,7 @@ func requestAttributes(e *Event) (*authorizer.AttributesRecord, error) {
 		Name:            info.Name,
 		ResourceRequest: info.IsResourceRequest,
 		Path:            info.Path,
-	}
-	// A nil *DefaultInfo in the interface would not be a nil user to upstream.
-	if !e.User.anonymous() {
-		attrs.User = &user.DefaultInfo{Name: e.User.Username, UID: e.User.UID, Groups: e.User.Groups}
-	}
-	return attrs, nil
+	}, nil
 }
 
 // method is the HTTP method behind a verb: the reverse of RequestInfoFactory.

@@ -18,6 +18,7 @@ import (
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/audit/policy"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
 // loadPolicy loads a policy, given what follows its kind.
@@ -236,7 +237,7 @@ func TestRulesMatchAsInTheAPIServer(t *testing.T) {
 			if test.who != nil {
 				test.who(e)
 			}
-			d := p.decide(e, nil)
+			d := p.decide(e, &knownRequests{}, nil)
 			if d.drop || d.contradicted || d.rule != want || d.level != level {
 				t.Errorf("%s: %s %s: %+v, want rule %d, level %s", test.rule, verb, uri, d, want, level)
 			}
@@ -269,7 +270,7 @@ func TestTheFirstMatchingRuleDecides(t *testing.T) {
 		{"get", "/version", decision{drop: true}},
 		{"get", "/api/v1/nodes/n", decision{drop: true}},
 	} {
-		got := p.decide(asked(t, test.verb, test.uri), nil)
+		got := p.decide(asked(t, test.verb, test.uri), &knownRequests{}, nil)
 		got.attrs = nil // seen by their effect
 		if got.drop != test.want.drop || !got.drop && got != test.want {
 			t.Errorf("%s %s: %+v, want %+v", test.verb, test.uri, got, test.want)
@@ -305,7 +306,7 @@ func TestOmittedStagesAreDropped(t *testing.T) {
 	} {
 		p := loadPolicy(t, test.policy)
 		for _, stage := range stages {
-			d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods", func(e *Event) { e.Stage = stage }), nil)
+			d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods", func(e *Event) { e.Stage = stage }), &knownRequests{}, nil)
 			if want := slices.Contains(test.dropped, stage); d.drop != want {
 				t.Errorf("%q, stage %s: dropped is %v, want %v", test.policy, stage, d.drop, want)
 			}
@@ -380,7 +381,7 @@ func TestLevelsAreNeverRaised(t *testing.T) {
 		for recorded, recordedLevel := range levels {
 			for _, uri := range []string{"/api/v1/namespaces/a/pods", "/api/v1/namespaces/a/secrets", "/version"} {
 				e := asked(t, "create", uri, func(e *Event) { e.RecordedLevel = recordedLevel })
-				d := policy.decide(e, nil)
+				d := policy.decide(e, &knownRequests{}, nil)
 				if d.drop != (p == 0) {
 					t.Errorf("%s under %s: dropped is %v", recordedLevel, policyLevel, d.drop)
 				}
@@ -399,7 +400,7 @@ func TestLevelsAreNeverRaised(t *testing.T) {
 	}
 	for _, recorded := range levels[1:] {
 		e := asked(t, "create", "/api/v1/namespaces/a/pods", func(e *Event) { e.RecordedLevel = recorded })
-		if d := (*Policy)(nil).decide(e, nil); d.level != recorded || d.drop || d.rule != -1 {
+		if d := (*Policy)(nil).decide(e, &knownRequests{}, nil); d.level != recorded || d.drop || d.rule != -1 {
 			t.Errorf("%s without a policy: %+v", recorded, d)
 		}
 	}
@@ -512,7 +513,7 @@ func TestSecretBearingResourcesAreCappedUnderEveryPolicy(t *testing.T) {
 			if test.capped {
 				want = LevelMetadata
 			}
-			if d := p.decide(asked(t, test.verb, test.uri), nil); d.drop || d.level != want {
+			if d := p.decide(asked(t, test.verb, test.uri), &knownRequests{}, nil); d.drop || d.level != want {
 				t.Errorf("%s: %s %s is decided %+v, want %s", name, test.verb, test.uri, d, want)
 			}
 		}
@@ -532,12 +533,12 @@ func TestUnknownLevelsAndStagesAreCountedUnderAPolicy(t *testing.T) {
 		"both":           func(e *Event) { e.RecordedLevel, e.Stage = "x", "y" },
 		"unknown secret": func(e *Event) { *e = *asked(t, "get", "/api/v1/secrets"); e.RecordedLevel = "x" },
 	} {
-		d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods", change), nil)
+		d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods", change), &knownRequests{}, nil)
 		if d.drop || !d.unknown || d.level != LevelMetadata || d.contradicted {
 			t.Errorf("%s: %+v, want Metadata, counted", name, d)
 		}
 	}
-	if d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods"), nil); d.unknown {
+	if d := p.decide(asked(t, "create", "/api/v1/namespaces/a/pods"), &knownRequests{}, nil); d.unknown {
 		t.Errorf("a known level and stage: %+v", d)
 	}
 }
@@ -623,7 +624,7 @@ func TestClientsCannotHideBehindAPolicy(t *testing.T) {
 		if test.change != nil {
 			test.change(e)
 		}
-		got := p.decide(e, nil)
+		got := p.decide(e, &knownRequests{}, nil)
 		got.attrs = nil // seen by their effect
 		if got.drop != test.want.drop || !got.drop && got != test.want {
 			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
@@ -632,7 +633,7 @@ func TestClientsCannotHideBehindAPolicy(t *testing.T) {
 			continue
 		}
 		// Closed without a policy too, and never above what was recorded.
-		if d := (*Policy)(nil).decide(e, nil); !d.contradicted || d.level != LevelMetadata {
+		if d := (*Policy)(nil).decide(e, &knownRequests{}, nil); !d.contradicted || d.level != LevelMetadata {
 			t.Errorf("%s, without a policy: %+v", test.name, d)
 		}
 	}
@@ -655,7 +656,7 @@ func TestEmptyUserMatchesNoRuleThatNamesOne(t *testing.T) {
 	for _, rule := range []string{`users: [""]`, `userGroups: [""]`, `{users: [""], userGroups: ["system:unauthenticated"]}`} {
 		p := loadPolicy(t, "rules:\n- {level: None, "+strings.Trim(rule, "{}")+"}\n- {level: Metadata}\n")
 		e := asked(t, "get", "/api/v1/pods", func(e *Event) { e.User = User{} })
-		if d := p.decide(e, nil); d.drop || d.rule != 1 {
+		if d := p.decide(e, &knownRequests{}, nil); d.drop || d.rule != 1 {
 			t.Errorf("%s matches a failed login: %+v", rule, d)
 		}
 		attrs, err := requestAttributes(e)
@@ -705,7 +706,7 @@ func TestAttributesAreTheRequestInfo(t *testing.T) {
 }
 
 // TestDecisionsAreTheAPIServers: on what kube-apiserver really wrote, the rule
-// found one by one decides as upstream's evaluator does over the whole policy.
+// that is found decides as upstream's evaluator does over the policy as it is.
 func TestDecisionsAreTheAPIServers(t *testing.T) {
 	var events []Event
 	for _, text := range capturedEvents(t) {
@@ -825,4 +826,9 @@ func TestAPolicyIsNotChangedByUse(t *testing.T) {
 	if after, _ := json.Marshal(p); !bytes.Equal(before, after) {
 		t.Errorf("the policy became\n%s, was\n%s", after, before)
 	}
+}
+
+// requestAttributes are those of an event, without anything known before.
+func requestAttributes(e *Event) (*authorizer.AttributesRecord, error) {
+	return new(knownRequests).attributes(e)
 }

@@ -321,7 +321,7 @@ func TestCaps(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.ObjectRef = &ObjectRef{Resource: attrs.Resource, Subresource: attrs.Subresource, APIGroup: attrs.APIGroup}
-		if d := load(test.rules).decide(&e, loadRedaction(t, test.mode)); d.level != test.want {
+		if d := load(test.rules).decide(&e, &knownRequests{}, loadRedaction(t, test.mode)); d.level != test.want {
 			t.Errorf("%s of %s under %s: %s, want %s", test.mode, test.uri, test.rules, d.level, test.want)
 		}
 	}

@@ -1,6 +1,13 @@
 package convert
 
-import "github.com/tinylib/msgp/msgp"
+import (
+	"encoding/binary"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// str8 is the head of a string with a byte of length.
+const str8 = 0xd9
 
 // tail says, for the lead bytes from 0xc0 on, what follows a msgpack value's first
 // byte: so many bytes of length, each of which counts so many times, and so many
@@ -49,9 +56,9 @@ var tails = [0x20]tail{
 
 // skip returns what follows the msgpack value at the head of b. It keeps count
 // instead of recursing: the library's own gives up at 100,000 levels and would take
-// the neighbours of such a record with it. It is also what a flush does most, since
-// each level of a chunk has to be measured before it is read, and takes three fifths
-// of the library's time.
+// the neighbours of such a record with it. It is also much of what a flush does, since
+// a body is measured before it is known whether it is kept, and takes half of the
+// library's time.
 func skip(b []byte) (rest []byte, err error) {
 	i := uint64(0)
 	size := uint64(len(b))
@@ -61,17 +68,24 @@ func skip(b []byte) (rest []byte, err error) {
 		}
 		c := b[i]
 		i++
-		switch {
-		case c < 0x80 || c >= 0xe0: // small integers
-			continue
+		switch { // by how often they come
 		case c >= 0xa0 && c < 0xc0:
 			i += uint64(c & 0x1f) // short strings
+			continue
+		case c < 0x80 || c >= 0xe0: // small integers
 			continue
 		case c < 0x90:
 			pending += 2 * uint64(c&0x0f)
 			continue
 		case c < 0xa0:
 			pending += uint64(c & 0x0f)
+			continue
+		case c == str8 && i < size:
+			i += 1 + uint64(b[i])
+			continue
+		case c == map32 && i+4 <= size: // as AppendMsgpack writes them
+			pending += 2 * uint64(binary.BigEndian.Uint32(b[i:]))
+			i += 4
 			continue
 		}
 		t := tails[c-0xc0]
