@@ -234,29 +234,29 @@ func isOwnType(key string, value []byte) bool {
 	return err == nil && string(s) == want
 }
 
-// eachField calls yield for each entry of a map; null counts as an absent map.
-func eachField(b []byte, field string, yield func(key, value []byte) error) (there bool, err error) {
+// eachField calls yield for each entry of a map; null counts as one without any.
+func eachField(b []byte, yield func(key, value []byte) error) error {
 	if isNil(b) {
-		return false, nil
+		return nil
 	}
 	n, b, err := readMap(b)
 	if err != nil {
-		return false, badField(field)
+		return badField("")
 	}
 	for range n {
 		var key []byte
 		if key, b, err = readKey(b); err != nil {
-			return false, badField(field)
+			return badField("")
 		}
 		value := b
 		if b, err = skip(b); err != nil {
-			return false, err
+			return err
 		}
 		if err = yield(key, value[:len(value)-len(b)]); err != nil {
-			return false, err
+			return err
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // errValue means a value of another type than its field has. Whoever knows the

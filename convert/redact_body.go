@@ -218,7 +218,7 @@ func (x *redactor) namesSecret(p *pairing, object []byte) bool {
 		return p.secret
 	}
 	p.asked = true
-	_, _ = eachField(object, "", func(key, value []byte) error {
+	_ = eachField(object, func(key, value []byte) error {
 		switch string(key) {
 		case "name", "key", "Name", "Key":
 			name, _ := stringOf(value)

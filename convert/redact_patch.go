@@ -119,7 +119,7 @@ func (x *redactor) isInstruction(key, s string) bool {
 // which of them counts is up to the server's decoder.
 func pathOf(operation []byte) (path []byte, ok bool) {
 	paths := 0
-	_, err := eachField(operation, "", func(key, value []byte) error {
+	err := eachField(operation, func(key, value []byte) error {
 		if string(key) == "path" {
 			paths++
 			path, ok = stringOf(value)

@@ -56,8 +56,8 @@ type reasonError Reason
 
 func (e reasonError) Error() string { return string(e) }
 
-// reasonOf finds the reason in err. An error of the msgpack library inside a
-// record that was skipped over whole before means a value of another type.
+// reasonOf finds the reason in err. An error of the msgpack library means a value of
+// another type: where it means damage, the record is taken back and this is not asked.
 func reasonOf(err error) Reason {
 	var fe *fieldError
 	var re reasonError
