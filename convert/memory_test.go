@@ -10,30 +10,33 @@ import (
 	"time"
 )
 
-// TestMemoryOfAConversionDoesNotGrowWithItsSegment: incompressible bodies, over one
-// day and over as many as a segment may have files of.
+// TestMemoryOfAConversionDoesNotGrowWithItsSegment: incompressible bodies, large ones
+// and small ones, whose rows are many, over one day and over as many as a segment may
+// have files of.
 func TestMemoryOfAConversionDoesNotGrowWithItsSegment(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector has memory of its own; make test runs this without it")
 	}
-	for _, days := range []int{1, 20} {
-		small, large := peakOf(t, days, 50<<20), peakOf(t, days, 150<<20)
-		t.Logf("%d days: at most %d MB live for 50 MB of events, %d MB for 150 MB", days, small>>20, large>>20)
-		if large > small+small/4+(16<<20) {
-			t.Errorf("%d days: memory grows with the segment", days)
-		}
-		if large > 256<<20 {
-			t.Errorf("%d days: %d MB", days, large>>20)
+	for _, body := range []int{10_000, 300} {
+		for _, days := range []int{1, 20} {
+			small, large := peakOf(t, days, body, 50<<20), peakOf(t, days, body, 150<<20)
+			t.Logf("bodies of %d bytes, %d days: at most %d MB live for 50 MB of events, %d MB for 150 MB", body, days, small>>20, large>>20)
+			if large > small+small/4+(16<<20) {
+				t.Errorf("bodies of %d bytes, %d days: memory grows with the segment", body, days)
+			}
+			if large > 256<<20 {
+				t.Errorf("bodies of %d bytes, %d days: %d MB", body, days, large>>20)
+			}
 		}
 	}
 }
 
-// peakOf converts a segment of so many bytes of events and returns how much of
-// the heap was live at most.
-func peakOf(t *testing.T, days int, size int64) (peak int64) {
+// peakOf converts a segment of so many bytes of events, each with two bodies, and
+// returns how much of the heap was live at most.
+func peakOf(t *testing.T, days, bodySize int, size int64) (peak int64) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
-	body := make([]byte, 20_000)
+	body := make([]byte, bodySize)
 	frame := func(n int) []byte {
 		b := new(Batch)
 		at := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
@@ -47,7 +50,7 @@ func peakOf(t *testing.T, days int, size int64) (peak int64) {
 				items += ","
 			}
 			stamp := at.AddDate(0, 0, -(n+i)%days).Format(time.RFC3339)
-			items += fmt.Sprintf(`{"auditID":"%d-%d","stage":"ResponseComplete","level":"Request","verb":"create","requestURI":"/api/v1/namespaces/d/pods","requestObject":{"x":%q},"requestReceivedTimestamp":%q,"stageTimestamp":%q}`, n, i, body, stamp, stamp)
+			items += fmt.Sprintf(`{"auditID":"%d-%d","stage":"ResponseComplete","level":"RequestResponse","verb":"create","requestURI":"/api/v1/namespaces/d/pods","requestObject":{"x":%q},"responseObject":{"x":%q},"requestReceivedTimestamp":%q,"stageTimestamp":%q}`, n, i, body, body, stamp, stamp)
 		}
 		chunk, err := AppendMsgpack([]byte{0x92, 0x92, 0xd7, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x80}, []byte(`{"items":[`+items+`]}`))
 		if err == nil {
@@ -83,7 +86,7 @@ func peakOf(t *testing.T, days int, size int64) (peak int64) {
 			if err := yield(payload); err != nil {
 				return err
 			}
-			if n%10 == 0 { // what is live, not what awaits collection
+			if n%(200_000/bodySize) == 0 { // what is live, not what awaits collection
 				runtime.GC()
 				runtime.ReadMemStats(&stats)
 				peak = max(peak, int64(stats.HeapAlloc)-before)
