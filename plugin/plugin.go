@@ -27,7 +27,6 @@ func FLBPluginRegister(def unsafe.Pointer) int {
 
 //export FLBPluginInit
 func FLBPluginInit(plugin unsafe.Pointer) int {
-	collectEarly()
 	get := func(key string) string { return output.FLBPluginConfigKey(plugin, key) }
 	var in *instance
 	err := elsewhere(func() (err error) { in, err = start(get); return err })
@@ -77,20 +76,6 @@ func FLBPluginExitCtx(ctx unsafe.Pointer) int {
 //export FLBPluginUnregister
 func FLBPluginUnregister(def unsafe.Pointer) {
 	output.FLBPluginUnregister(def)
-}
-
-// gcPercent is by how much garbage may outgrow what is in use. We are a guest in
-// Fluent Bit's process: Go's own 100 would nearly double a conversion's memory. What
-// is in use are buffers, mostly, without pointers in them, so that looking at them
-// more often costs nothing that could be measured.
-const gcPercent = 40
-
-// collectEarly is for the Go runtime of this library, which its sections share. GOGC
-// in the environment has the last word.
-func collectEarly() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 }
 
 // elsewhere runs f on a goroutine and waits for it. Fluent Bit calls flush on a
