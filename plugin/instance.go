@@ -27,6 +27,7 @@ type instance struct {
 	sink      *sink.Sink
 	metrics   *metrics.Metrics
 	server    *metrics.Server // nil: nobody is told
+	lower     func()          // the memory limit, by what this section adds to it
 	batches   sync.Pool
 	first     atomic.Bool // the first event was announced
 	retrying  atomic.Bool // RETRY was answered last, and said
@@ -87,7 +88,8 @@ func start(get func(string) string) (*instance, error) {
 	if policy == nil {
 		log.Warn("policy_file is none: every event is archived at its recorded level")
 	}
-	in := &instance{conf: c, log: log, converter: convert.New(policy, redaction), sink: out, metrics: counted}
+	in := &instance{conf: c, log: log, converter: convert.New(policy, redaction), sink: out, metrics: counted,
+		lower: boundMemory(sink.Conversions())}
 	in.batches.New = func() any { return new(convert.Batch) }
 	if listener != nil {
 		in.server = counted.Serve(listener, out, metrics.NewCertificates(c.CertificateFiles, log.Logger), log.Logger)
@@ -228,6 +230,7 @@ func (in *instance) retry(err error) {
 // uploads of an exit can be watched; then their address is free for the next.
 func (in *instance) close(reload bool) error {
 	defer in.server.Close()
+	defer in.lower()
 	wait, why := in.conf.ShutdownTimeout, "exit"
 	if reload {
 		wait, why = 0, "reload"

@@ -35,9 +35,9 @@ type pace struct {
 	deliveries                      int
 }
 
-// conversions is how many of them may be converting: half of the cores that the
+// Conversions is how many of them may be converting: half of the cores that the
 // process may use, since it is Fluent Bit's.
-func conversions() int { return max(1, min(deliveries, runtime.GOMAXPROCS(0)/2)) }
+func Conversions() int { return max(1, min(deliveries, runtime.GOMAXPROCS(0)/2)) }
 
 // delivery is something on disk that goes to S3: a segment with all that is made
 // of it, or a record. Repeating any part of that changes nothing.

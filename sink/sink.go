@@ -142,7 +142,7 @@ func prepare(opts Options, store Store, pace pace) (*Sink, error) {
 		opts.Uploaded = func(time.Duration) {}
 	}
 	s := &Sink{opts: opts, store: store, log: opts.Log, pace: pace, encode: convert.Encode,
-		converting: make(chan struct{}, conversions()), uploadErrors: map[Reason]int64{},
+		converting: make(chan struct{}, Conversions()), uploadErrors: map[Reason]int64{},
 		done: make(chan struct{}), drain: make(chan struct{})}
 	if err := s.openSpool(); err != nil {
 		return nil, err

@@ -100,7 +100,7 @@ func TestEnvironmentIsKnown(t *testing.T) {
 			for name := range env {
 				// Those of Go and of the AWS SDK are read without the configuration. The Job
 				// shares the receiver's ConfigMap, and has values of its own for some.
-				if !asked[name] && name != "GOMEMLIMIT" && name != "GOMAXPROCS" && !strings.HasPrefix(name, "AWS_") && p.owner != "Job/ship-orphan" {
+				if !asked[name] && name != "GOMAXPROCS" && !strings.HasPrefix(name, "AWS_") && p.owner != "Job/ship-orphan" {
 					t.Errorf("%s: %s has %s, which no configuration asks for", folder, p.owner, name)
 				}
 			}

@@ -74,7 +74,7 @@ func newReceiver(t *testing.T, policy string) *receiver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	environment := []string{"GOMEMLIMIT=300MiB", // as in conf/kubernetes
+	environment := []string{"GOMAXPROCS=2", // as in conf/kubernetes
 		"AUDIT_S3_BUCKET=" + bucket, "AUDIT_S3_CLUSTER=sizing", "AUDIT_S3_ENDPOINT=" + r.s3.Endpoint, "AUDIT_S3_UPLOAD_TIMEOUT=20s"}
 	if policy == none {
 		environment = append(environment, "AUDIT_S3_POLICY_FILE=none")
