@@ -9,31 +9,6 @@ import (
 // Here are maps and the values in them, as an event's fields are made of. Each reader
 // returns what follows; null counts as absent.
 
-// eachField calls yield for each entry of a map; null counts as one without any.
-func eachField(b []byte, yield func(key, value []byte) error) error {
-	if isNil(b) {
-		return nil
-	}
-	n, b, err := readMap(b)
-	if err != nil {
-		return badField("")
-	}
-	for range n {
-		var key []byte
-		if key, b, err = readKey(b); err != nil {
-			return badField("")
-		}
-		value := b
-		if b, err = skip(b); err != nil {
-			return err
-		}
-		if err = yield(key, value[:len(value)-len(b)]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // errValue means a value of another type than its field has. Whoever knows the
 // field's name makes a badField of it.
 var errValue = errors.New("value of another type")
@@ -68,6 +43,19 @@ func readFields(b []byte, field string, read func(key, b []byte) (rest []byte, e
 		}
 	}
 	return true, b, nil
+}
+
+// eachField calls yield for each entry of a map, with its value parted from what
+// follows.
+func eachField(b []byte, yield func(key, value []byte)) error {
+	_, _, err := readFields(b, "", func(key, b []byte) ([]byte, error) {
+		value, rest, err := takeValue(b)
+		if err == nil {
+			yield(key, value)
+		}
+		return rest, err
+	})
+	return err
 }
 
 // readString reads a string; null is the empty one, as in encoding/json.

@@ -218,13 +218,12 @@ func (x *redactor) namesSecret(p *pairing, object []byte) bool {
 		return p.secret
 	}
 	p.asked = true
-	_ = eachField(object, func(key, value []byte) error {
+	_ = eachField(object, func(key, value []byte) {
 		switch string(key) {
 		case "name", "key", "Name", "Key":
 			name, _ := stringOf(value)
 			p.secret = p.secret || x.key(name)&keySecret != 0
 		}
-		return nil
 	})
 	return p.secret
 }

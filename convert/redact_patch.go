@@ -119,12 +119,11 @@ func (x *redactor) isInstruction(key, s string) bool {
 // which of them counts is up to the server's decoder.
 func pathOf(operation []byte) (path []byte, ok bool) {
 	paths := 0
-	err := eachField(operation, func(key, value []byte) error {
+	err := eachField(operation, func(key, value []byte) {
 		if string(key) == "path" {
 			paths++
 			path, ok = stringOf(value)
 		}
-		return nil
 	})
 	return path, ok && paths == 1 && err == nil && (len(path) == 0 || path[0] == '/')
 }
