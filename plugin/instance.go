@@ -19,7 +19,7 @@ import (
 var version = "0.0.0-dev"
 
 // instance is one [OUTPUT] section. Several live side by side in one process
-// and share nothing.
+// and share nothing but Go's runtime (boundMemory).
 type instance struct {
 	conf      conf.Config
 	log       *logger
