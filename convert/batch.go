@@ -12,8 +12,10 @@ import (
 type Batch struct {
 	received int64
 	tag      string
-	buf      []byte
-	end      int // where the entries end and the counts begin
+	buf      []byte // the entries
+	payload  []byte // the frame
+	end      int    // where in payload the entries end and the counts begin
+	size     int    // of entries and counts
 	counts   Counts
 	tallies  []Tally
 	records  []recordSpan
@@ -39,7 +41,7 @@ func (b *Batch) Reset(received time.Time) {
 	b.tallies = b.tallies[:0]
 	b.records = b.records[:0]
 	b.done = false
-	b.buf = shrunk(b.buf)
+	b.buf, b.payload = shrunk(b.buf), shrunk(b.payload)
 	b.decoded.bodies = shrunk(b.decoded.bodies)
 }
 
@@ -58,25 +60,41 @@ func (b *Batch) Counts() Counts { return b.counts }
 func (b *Batch) Empty() bool { return b.counts.Received == 0 }
 
 // Payload is the encoded frame; it belongs to b and is valid until Reset.
-func (b *Batch) Payload() []byte { return b.buf }
+func (b *Batch) Payload() []byte { return b.payload }
+
+// Size is how many bytes the frame has before it is packed, but for its head.
+func (b *Batch) Size() int64 { return int64(b.size) }
 
 func (b *Batch) begin(tag string) error {
 	if b.done || len(b.buf) > 0 {
 		return errors.New("batch holds a chunk already: Reset it first")
 	}
 	b.tag = validText([]byte(tag))
-	b.buf = appendFrameHead(b.buf, b.received, b.tag)
 	return nil
 }
 
 func (b *Batch) finish() error {
-	b.end = len(b.buf)
-	b.buf = appendFrameEnd(b.buf, b.counts, nil)
+	b.pack()
+	b.close(nil)
 	b.done = true
 	// The chunk's memory may become Go's own after this flush: a pointer left
 	// into it would be a bad one to the garbage collector, which ends the process.
 	b.decoded = decoded{bodies: b.decoded.bodies, redactor: b.decoded.redactor.kept(), requests: b.decoded.requests.kept()}
 	return nil
+}
+
+// pack makes the frame of the entries, but for its end.
+func (b *Batch) pack() {
+	b.payload = appendFrameHead(b.payload[:0], b.received, b.tag)
+	b.payload = appendBlocks(b.payload, b.buf)
+	b.end = len(b.payload)
+}
+
+// close writes the frame's end, in place of the one that it may have already.
+func (b *Batch) close(digests []Digest) {
+	counts := appendCounts(nil, b.counts, digests)
+	b.payload = appendBlocks(b.payload[:b.end], counts)
+	b.size = len(b.buf) + len(counts)
 }
 
 // mark and rewind undo what was written for an event that failed half way.

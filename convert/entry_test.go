@@ -39,9 +39,9 @@ func sameAsMeasured(t testing.TB, c *Converter, got, want *Batch, chunk []byte) 
 		t.Fatal(err)
 	}
 	convertMeasured(t, c, want, chunk)
-	if !bytes.Equal(got.buf, want.buf) || got.counts != want.counts || got.end != want.end ||
+	if !bytes.Equal(got.buf, want.buf) || !bytes.Equal(got.payload, want.payload) || got.counts != want.counts || got.end != want.end ||
 		!slices.Equal(got.tallies, want.tallies) || !slices.Equal(got.records, want.records) {
-		t.Fatalf("% x…\nbecame %+v\nmeasured %+v", chunk[:min(len(chunk), 40)], readFrame(t, got.buf), readFrame(t, want.buf))
+		t.Fatalf("% x…\nbecame %+v\nmeasured %+v", chunk[:min(len(chunk), 40)], readFrame(t, got.payload), readFrame(t, want.payload))
 	}
 }
 

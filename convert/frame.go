@@ -9,11 +9,15 @@ import (
 
 // A frame is the payload that the spool keeps for one chunk; FRAME.md specifies
 // it. It is a sequence of msgpack arrays: a head, the events and the rejects in
-// the order received, and the counts.
+// the order received, and the counts; all behind the head is packed, in blocks.
 
 // FrameVersion is the version of the payload, written into every head. A reader
 // refuses what is newer than itself.
-const FrameVersion = 1
+const FrameVersion = 2
+
+// frameUnpacked is the version in which the entries and the counts stood behind the
+// head as they are. A spool may still hold segments of it.
+const frameUnpacked = 1
 
 // The first element of each array says what it is.
 const (
@@ -40,7 +44,7 @@ func appendFrameHead(dst []byte, received int64, tag string) []byte {
 	return msgp.AppendString(dst, tag)
 }
 
-func appendFrameEnd(dst []byte, c Counts, digests []Digest) []byte {
+func appendCounts(dst []byte, c Counts, digests []Digest) []byte {
 	dst = msgp.AppendArrayHeader(dst, countsLen)
 	dst = msgp.AppendInt(dst, entryCounts)
 	for _, n := range c.list() {
@@ -166,28 +170,41 @@ var ErrFrame = errors.New("frame is damaged")
 // What it hands over is valid during the call alone. An error of a callback ends
 // the reading and is returned as it is.
 func ReadFrame(payload []byte, event func(*Frame, *Event) error, reject func(*Frame, *Reject) error) (Frame, error) {
-	r := frameReader{b: payload}
-	frame := Frame{}
-	n, version := r.arrayHeader(), r.int()
-	if r.err == nil && version > FrameVersion { // its head may be longer, and it is not damaged
-		return frame, fmt.Errorf("frame has version %d, this release reads version %d", version, FrameVersion)
+	var r frameReader
+	return r.frame(payload, event, reject)
+}
+
+// frameReader reads values until the first error. Used again for another frame, it
+// overwrites what it has handed over.
+type frameReader struct {
+	b   []byte // what is not read yet
+	buf []byte // what was unpacked
+	err error
+
+	e Event
+	// What an event points to is used again for the next one.
+	impersonated   User
+	authentication AuthenticationMetadata
+	ref            ObjectRef
+	status         ResponseStatus
+}
+
+// frame is ReadFrame.
+func (r *frameReader) frame(payload []byte, event func(*Frame, *Event) error, reject func(*Frame, *Reject) error) (Frame, error) {
+	frame, err := r.head(payload)
+	if err != nil {
+		return frame, err
 	}
-	if r.err == nil && (version != FrameVersion || n != headLen) {
-		return frame, ErrFrame
-	}
-	frame.Received = r.int()
-	frame.Tag = r.string()
-	var e Event
 	for r.err == nil {
 		before := len(r.b)
 		n := r.arrayHeader()
 		switch kind := r.int(); {
 		case r.err != nil:
 		case kind == entryEvent && n == eventLen:
-			r.event(&e)
+			r.event(&r.e)
 			frame.entry = int64(before - len(r.b))
 			if r.err == nil && event != nil {
-				if err := event(&frame, &e); err != nil {
+				if err := event(&frame, &r.e); err != nil {
 					return frame, err
 				}
 			}
@@ -214,16 +231,23 @@ func ReadFrame(payload []byte, event func(*Frame, *Event) error, reject func(*Fr
 	return frame, r.err
 }
 
-// frameReader reads values until the first error.
-type frameReader struct {
-	b   []byte
-	err error
-
-	// What an event points to is used again for the next one.
-	impersonated   User
-	authentication AuthenticationMetadata
-	ref            ObjectRef
-	status         ResponseStatus
+// head reads the head, and has the entries in front of r, unpacked.
+func (r *frameReader) head(payload []byte) (frame Frame, err error) {
+	r.b, r.err = payload, nil
+	n, version := r.arrayHeader(), r.int()
+	if r.err == nil && version > FrameVersion { // its head may be longer, and it is not damaged
+		return frame, fmt.Errorf("frame has version %d, this release reads version %d", version, FrameVersion)
+	}
+	if r.err == nil && (version < frameUnpacked || n != headLen) {
+		return frame, ErrFrame
+	}
+	frame.Received = r.int()
+	frame.Tag = r.string()
+	if r.err == nil && version > frameUnpacked {
+		r.buf, r.err = unpackBlocks(r.buf[:0], r.b)
+		r.b = r.buf
+	}
+	return frame, r.err
 }
 
 func read[T any](r *frameReader, f func([]byte) (T, []byte, error)) (v T) {

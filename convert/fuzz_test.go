@@ -189,15 +189,19 @@ func FuzzEvent(f *testing.F) {
 // FuzzFrame: a frame is read to its end or refused; what is read can be written
 // and read again.
 func FuzzFrame(f *testing.F) {
-	golden, err := os.ReadFile("testdata/frame-v1.golden")
-	if err != nil {
-		f.Fatal(err)
+	for _, name := range []string{"testdata/frame-v1.golden", "testdata/frame-v2.golden"} {
+		golden, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(golden)
 	}
-	f.Add(golden)
 	f.Add([]byte{})
 	for _, c := range framesOfAllShapes() {
-		if b := c.encode(); len(b) < 2000 {
-			f.Add(b)
+		for _, b := range [][]byte{c.encode(), c.encodeUnpacked()} {
+			if len(b) < 2000 {
+				f.Add(b)
+			}
 		}
 	}
 	f.Add(framePayload(f, nil, receivedAt, record(f, anEvent())))

@@ -37,7 +37,7 @@ func peakOf(t *testing.T, days, bodySize int, size int64) (peak int64) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
 	body := make([]byte, bodySize)
-	frame := func(n int) []byte {
+	frame := func(n int) *Batch {
 		b := new(Batch)
 		at := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 		b.Reset(at)
@@ -59,9 +59,9 @@ func peakOf(t *testing.T, days, bodySize int, size int64) (peak int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return append([]byte(nil), b.Payload()...)
+		return b
 	}
-	var frames [][]byte // a few, again and again: what is measured is the conversion
+	var frames []*Batch // a few, again and again: what is measured is the conversion
 	for n := range 8 {
 		frames = append(frames, frame(n))
 	}
@@ -81,9 +81,9 @@ func peakOf(t *testing.T, days, bodySize int, size int64) (peak int64) {
 	read := int64(0)
 	encoding, err := Encode(Segment{Frozen: Frozen{Schema: SchemaVersion, Frame: FrameVersion}, Digest: fmt.Sprintf("%064d", 1)}, func(yield func([]byte) error) error {
 		for n := 0; read < size; n++ {
-			payload := frames[n%len(frames)]
-			read += int64(len(payload))
-			if err := yield(payload); err != nil {
+			frame := frames[n%len(frames)]
+			read += frame.Size()
+			if err := yield(frame.Payload()); err != nil {
 				return err
 			}
 			if n%(200_000/bodySize) == 0 { // what is live, not what awaits collection

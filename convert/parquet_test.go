@@ -1159,9 +1159,14 @@ func TestFrozenReadsBack(t *testing.T) {
 	if got, err := DecodeFrozen(b); err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
-	for _, text := range []string{``, `{}`, `[]`, `{"schema":2,"frame":1}`, `{"schema":1,"frame":2}`, `{"schema":1}`, `{"schema":"1"}`, `{"schema":1`} {
+	for _, text := range []string{``, `{}`, `[]`, `{"schema":2,"frame":1}`, `{"schema":1,"frame":3}`, `{"schema":1,"frame":0}`, `{"schema":1}`, `{"schema":"1"}`, `{"schema":1`} {
 		if f, err := DecodeFrozen([]byte(text)); err == nil {
 			t.Errorf("%q is taken for %+v", text, f)
+		}
+	}
+	for _, text := range []string{`{"schema":1,"frame":1}`, `{"schema":1,"frame":2}`} {
+		if _, err := DecodeFrozen([]byte(text)); err != nil {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

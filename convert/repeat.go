@@ -67,7 +67,7 @@ func (b *Batch) Hash() {
 // they stand in this batch already, and counts their events as duplicates. What
 // the policy dropped of them stays counted as dropped. Hash comes first.
 func (b *Batch) DropRepeats(seen func(Digest) bool) {
-	kept, here := b.records[:0], make(map[Digest]bool, len(b.records))
+	kept, here, records := b.records[:0], make(map[Digest]bool, len(b.records)), len(b.records)
 	buf, done := b.buf[:0], 0 // what stays, and up to where the old bytes were dealt with
 	tallies, judged := b.tallies[:0], 0
 	for _, r := range b.records {
@@ -87,10 +87,13 @@ func (b *Batch) DropRepeats(seen func(Digest) bool) {
 		r.from, r.to = len(buf), len(buf)+r.to-r.from
 		kept = append(kept, r)
 	}
-	buf = append(buf, b.buf[done:b.end]...)
+	b.buf = append(buf, b.buf[done:]...)
 	b.tallies = append(tallies, b.tallies[judged:]...)
-	b.records, b.end = kept, len(buf)
-	b.buf = appendFrameEnd(buf, b.counts, b.Digests())
+	b.records = kept
+	if len(kept) < records {
+		b.pack()
+	}
+	b.close(b.Digests())
 }
 
 // Digests are those of the records in the batch.

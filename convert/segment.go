@@ -43,7 +43,7 @@ func DecodeFrozen(b []byte) (Frozen, error) {
 	if f.Schema > SchemaVersion || f.Frame > FrameVersion {
 		return f, fmt.Errorf("schema version %d and frame version %d, this release knows %d and %d: %w", f.Schema, f.Frame, SchemaVersion, FrameVersion, ErrNewer)
 	}
-	if f.Schema != SchemaVersion || f.Frame != FrameVersion {
+	if f.Schema != SchemaVersion || f.Frame < frameUnpacked {
 		return f, fmt.Errorf("schema version %d and frame version %d are none that ever were", f.Schema, f.Frame)
 	}
 	return f, nil
@@ -136,6 +136,7 @@ func (s *Segment) metadata(c Counts, rows, clockAnomalies int64) map[string]stri
 type Encoder struct {
 	segment Segment
 	create  func() (File, error)
+	reader  frameReader
 	codec   *pageCodec
 	spare   spareBlocks
 	day     dayName
@@ -166,7 +167,7 @@ func (e *Encoder) ClockAnomalies() int64 { return e.clockAnomalies }
 // Frame adds the events and rejects of one frame; payload may be overwritten
 // afterwards.
 func (e *Encoder) Frame(payload []byte) error {
-	frame, err := ReadFrame(payload, e.event, e.reject)
+	frame, err := e.reader.frame(payload, e.event, e.reject)
 	if err != nil {
 		return err
 	}

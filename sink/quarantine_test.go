@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,7 +111,7 @@ func TestDamagedSegmentIsMovedAsideAndTheRestShips(t *testing.T) {
 func TestFrameThatCannotBeDecodedIsDamage(t *testing.T) {
 	store, dir := &memory{}, t.TempDir()
 	s := start(t, options(dir, &logged{}), store)
-	if _, err := s.spool.Append([]byte("no frame of convert's")); err != nil {
+	if _, err := s.spool.Append([]byte("no frame of convert's"), 1); err != nil {
 		t.Fatal(err)
 	}
 	appendAll(t, s, "next")
@@ -204,6 +205,37 @@ func TestNewerSegmentStopsTheStart(t *testing.T) {
 	}
 	if err := Probe(dir); err != nil {
 		t.Errorf("still held: %v", err)
+	}
+}
+
+// TestSegmentOfAnEarlierReleaseIsShipped, whose frames are of version 1.
+func TestSegmentOfAnEarlierReleaseIsShipped(t *testing.T) {
+	payload, err := os.ReadFile("../convert/testdata/frame-v1.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := options(t.TempDir(), &logged{})
+	opts.Frozen.Frame = 1
+	old, err := prepare(opts, &memory{}, fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := old.spool.Append(payload, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	store, log := &memory{}, &logged{}
+	s := start(t, options(opts.StoreDir, log), store)
+	appendAll(t, s, "of today")
+	drain(t, s)
+	var rows []int64
+	for _, p := range store.stored() {
+		rows = append(rows, p.rows)
+	}
+	if left := segmentFiles(t, opts.StoreDir, "quarantine/*"); !slices.Equal(rows, []int64{2, 1, 1}) || left != nil {
+		t.Errorf("objects with %v rows, want events, rejects and the event of today; quarantine: %v", rows, left)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -58,9 +59,13 @@ func (f sickFile) Sync() error {
 	return f.File.Sync()
 }
 
-// large is a chunk of so many bytes, and no repeat of another.
+// large is a chunk of so many bytes that cannot be packed, and no repeat of another.
 func large(t *testing.T, number, bytes int) *convert.Batch {
-	return batch(t, fmt.Sprint(number, strings.Repeat("x", bytes)))
+	rng, id := rand.New(rand.NewPCG(uint64(number), 1)), make([]byte, bytes)
+	for i := range id {
+		id[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[rng.IntN(64)]
+	}
+	return batch(t, fmt.Sprint(number, string(id)))
 }
 
 // TestReadyAgainByItself: a full spool is not ready, and is again once there is

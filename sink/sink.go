@@ -232,14 +232,14 @@ func (s *Sink) Append(b *convert.Batch) error {
 
 func (s *Sink) append(b *convert.Batch) error {
 	if s.window == nil {
-		_, err := s.spool.Append(b.Payload())
+		_, err := s.spool.Append(b.Payload(), b.Size())
 		return err
 	}
 	b.Hash()
 	s.appending.Lock()
 	defer s.appending.Unlock()
 	b.DropRepeats(s.window.Seen)
-	segment, err := s.spool.Append(b.Payload())
+	segment, err := s.spool.Append(b.Payload(), b.Size())
 	if err != nil {
 		return err
 	}

@@ -410,3 +410,27 @@ func TestProbeTellsOfAHeldStoreDirAndHoldsNothing(t *testing.T) {
 		t.Errorf("still held after Close: %v", err)
 	}
 }
+
+// TestSegmentsAreSealedByWhatIsInThem: total_file_size says how many events an object
+// has, however well they pack.
+func TestSegmentsAreSealedByWhatIsInThem(t *testing.T) {
+	opts := options(t.TempDir(), &logged{})
+	opts.SegmentSize, opts.DedupWindow = 100_000, 0
+	s, err := prepare(opts, &memory{failure: away}, fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.spool.Close()
+	for n, pending := range []int{0, 1, 1, 2} {
+		b := batch(t, fmt.Sprint(n, strings.Repeat("x", 60_000)))
+		if len(b.Payload()) > 10_000 {
+			t.Fatalf("%d bytes packed: the test shows nothing", len(b.Payload()))
+		}
+		if err := s.Append(b); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.spool.Stats().Pending; got != pending {
+			t.Errorf("with %d chunks of 60 KB, %d segments are sealed, want %d", n+1, got, pending)
+		}
+	}
+}

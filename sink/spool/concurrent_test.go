@@ -33,7 +33,7 @@ func TestAppendsFromManyGoroutines(t *testing.T) {
 			for i := range each {
 				var err error
 				for { // refused while the reserve is in use, as Fluent Bit is then
-					if sequences[g*each+i], err = s.Append([]byte(want[g*each+i])); !errors.Is(err, ErrFull) {
+					if sequences[g*each+i], err = offer(s, []byte(want[g*each+i])); !errors.Is(err, ErrFull) {
 						break
 					}
 				}
@@ -111,7 +111,7 @@ func TestTwoSpoolsInOneProcess(t *testing.T) {
 		for g := range 4 {
 			group.Go(func() {
 				for n := range 10 {
-					if _, err := s.Append([]byte(fmt.Sprint(i, g, n))); err != nil {
+					if _, err := offer(s, []byte(fmt.Sprint(i, g, n))); err != nil {
 						t.Error(err)
 					}
 				}

@@ -22,7 +22,7 @@ func TestFailedAppendEndsTheSegment(t *testing.T) {
 				mustAppend(t, s, "before")
 				good := s.current.good
 				on.FailAt(on.Ops()+fault, how)
-				_, err := s.Append([]byte("refused"))
+				_, err := offer(s, []byte("refused"))
 				if err == nil || errors.Is(err, ErrFull) != (how == forgetful.NoSpace) || !strings.Contains(err.Error(), folderOf) {
 					t.Fatalf("%s: error %v, want one that names the segment", operation, err)
 				}
@@ -68,7 +68,7 @@ func TestFirstFrameThatFailsLeavesNothing(t *testing.T) {
 			s := open(t, roomy(on))
 			before := len(on.Snapshot())
 			on.FailAt(on.Ops()+fault, how)
-			if _, err := s.Append([]byte("refused")); err == nil {
+			if _, err := offer(s, []byte("refused")); err == nil {
 				t.Fatalf("operation %d did not fail: %q", fault, on.Trace())
 			}
 			if st := s.Stats(); st != (Stats{}) || len(on.Snapshot()) != before {
@@ -94,7 +94,7 @@ func TestFileThatCannotBeCutBackCountsOnlyItsGoodBytes(t *testing.T) {
 		mustAppend(t, s, "before")
 		on.FailAt(on.Ops()+3, forgetful.Fail) // sync
 		on.FailAt(on.Ops()+4, forgetful.Fail) // truncate
-		if _, err := s.Append([]byte("refused")); err == nil {
+		if _, err := offer(s, []byte("refused")); err == nil {
 			t.Fatal("taken")
 		}
 		checkUsed(t, s)
@@ -128,12 +128,12 @@ func TestSealingThatFailsIsTriedAgain(t *testing.T) {
 		mustAppend(t, s, "before")
 		on.FailAt(on.Ops()+3, forgetful.Fail)       // sync of the frame
 		on.FailAt(on.Ops()+failing, forgetful.Fail) // 4 is truncate
-		if _, err := s.Append([]byte("refused")); err == nil {
+		if _, err := offer(s, []byte("refused")); err == nil {
 			t.Fatal("taken")
 		}
 		for range 3 {
 			on.FailAt(on.Ops()+1, forgetful.Fail)
-			if _, err := s.Append([]byte("refused")); !errors.Is(err, syscall.EIO) {
+			if _, err := offer(s, []byte("refused")); !errors.Is(err, syscall.EIO) {
 				t.Fatalf("a frame was written behind a failed one: error %v", err)
 			}
 		}
@@ -162,7 +162,7 @@ func TestAcknowledgedFrameOutlivesAnyFailureAfterIt(t *testing.T) {
 		mustAppend(t, s, "small")
 		on.FailAt(on.Ops()+3+fault, forgetful.Fail)
 		large := strings.Repeat("x", 500)
-		if _, err := s.Append([]byte(large)); err != nil {
+		if _, err := offer(s, []byte(large)); err != nil {
 			t.Fatalf("operation %d: %v", fault, err)
 		}
 		if !log.has("level=ERROR", "cannot seal a segment") {
@@ -200,7 +200,7 @@ func TestCommitMayBeCutOffAnywhere(t *testing.T) {
 						t.Errorf("%v at %d: %d in quarantine", how, fault, len(kept))
 					}
 					checkUsed(t, s)
-					if sequence, err := s.Append([]byte("b")); err != nil || sequence != 2 {
+					if sequence, err := offer(s, []byte("b")); err != nil || sequence != 2 {
 						t.Errorf("%v at %d: the next is taken into %d, error %v", how, fault, sequence, err)
 					}
 				}
@@ -225,7 +225,7 @@ func TestEverythingAtEveryCapacity(t *testing.T) {
 		post := func(n int) {
 			for i := range n {
 				frame := fmt.Sprint(len(taken), " ", strings.Repeat("x", 37*(i%5)))
-				_, err := s.Append([]byte(frame))
+				_, err := offer(s, []byte(frame))
 				switch {
 				case err == nil:
 					taken = append(taken, frame)

@@ -125,10 +125,10 @@ func TestFileIsAsSpecified(t *testing.T) {
 
 func TestFrameOfImpossibleSizeIsNotTaken(t *testing.T) {
 	s := open(t, roomy(forgetful.New(storeDir)))
-	if _, err := s.Append(nil); err == nil {
+	if _, err := offer(s, nil); err == nil {
 		t.Error("an empty frame was taken; its length could not be told from a hole")
 	}
-	if _, err := s.Append(make([]byte, maxFrame+1)); err == nil {
+	if _, err := offer(s, make([]byte, maxFrame+1)); err == nil {
 		t.Error("a frame was taken that could not be read back")
 	}
 	if st := s.Stats(); st != (Stats{}) {
@@ -142,7 +142,7 @@ func TestHeaderThatCouldNotBeReadBackIsNotWritten(t *testing.T) {
 	opts := roomy(on)
 	opts.Frozen = strings.Repeat("x", maxHeader)
 	s := open(t, opts)
-	if _, err := s.Append([]byte("a")); err == nil || !strings.Contains(err.Error(), fmt.Sprint(maxHeader)) {
+	if _, err := offer(s, []byte("a")); err == nil || !strings.Contains(err.Error(), fmt.Sprint(maxHeader)) {
 		t.Errorf("error %v, want one that names the limit", err)
 	}
 	if left := files(t, on, "0*"); len(left) > 0 || s.Stats() != (Stats{}) {

@@ -150,7 +150,7 @@ func TestQuarantineIsDurableAndNeverLosesTheFile(t *testing.T) {
 					t.Fatal("it did not fail")
 				}
 				if how == forgetful.Fail {
-					_, _ = s.Append([]byte("b")) // syncs the folder that the file may have left
+					_, _ = offer(s, []byte("b")) // syncs the folder that the file may have left
 				}
 				check(t, on)
 			})

@@ -80,7 +80,7 @@ func TestWhatAKilledProcessWroteIsMadeDurableBeforeItCounts(t *testing.T) {
 		s := open(t, roomy(on))
 		mustAppend(t, s, "acknowledged")
 		on.FailAt(on.Ops()+3, how) // head, payload, sync
-		if _, err := s.Append([]byte("written, not acknowledged")); !errors.Is(err, forgetful.ErrCrashed) {
+		if _, err := offer(s, []byte("written, not acknowledged")); !errors.Is(err, forgetful.ErrCrashed) {
 			t.Fatal(err)
 		}
 		want := []string{"acknowledged", "written, not acknowledged"}
@@ -146,7 +146,7 @@ func TestPowerLossWhileAppending(t *testing.T) {
 		var last string
 		for i := 0; !on.Crashed(); i++ {
 			last = fmt.Sprint(i, " ", strings.Repeat("text ", rng.IntN(600)))
-			if _, err := s.Append([]byte(last)); err == nil {
+			if _, err := offer(s, []byte(last)); err == nil {
 				taken = append(taken, last)
 			}
 		}

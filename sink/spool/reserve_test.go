@@ -59,7 +59,7 @@ func TestReserveGivenUpIsTakenAgainBeforeAnythingIsAppended(t *testing.T) {
 	must(t, err)
 	on.SetCapacity(on.Used() + 500) // room for a frame, not for the frame and the reserve
 	for range 3 {
-		if _, err := s.Append([]byte("b")); !errors.Is(err, ErrFull) || !errors.Is(err, syscall.ENOSPC) {
+		if _, err := offer(s, []byte("b")); !errors.Is(err, ErrFull) || !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("error %v, want ErrFull", err)
 		}
 	}
@@ -92,7 +92,7 @@ func TestFullDiskAtTheStart(t *testing.T) {
 	if got := shippable(t, s); !slices.Equal(got, []string{"waiting"}) {
 		t.Errorf("frames %q", got)
 	}
-	if _, err := s.Append([]byte("a")); !errors.Is(err, ErrFull) {
+	if _, err := offer(s, []byte("a")); !errors.Is(err, ErrFull) {
 		t.Errorf("error %v, want ErrFull", err)
 	}
 	on.SetCapacity(-1)
@@ -105,7 +105,7 @@ func TestRunOutWithinAFrame(t *testing.T) {
 	s := open(t, small(on))
 	mustAppend(t, s, "a")
 	on.SetCapacity(on.Used() + 100)
-	if _, err := s.Append([]byte(strings.Repeat("x", 300))); !errors.Is(err, ErrFull) {
+	if _, err := offer(s, []byte(strings.Repeat("x", 300))); !errors.Is(err, ErrFull) {
 		t.Fatalf("error %v, want ErrFull", err)
 	}
 	if st := s.Stats(); st.Pending != 1 || st.Open {
@@ -136,7 +136,7 @@ func TestFileSystemThatCannotReserve(t *testing.T) {
 	must(t, s.Close())
 	// Another error is no want of room, and is not to be passed over.
 	s = open(t, small(cannotReserve{forgetful.New(storeDir), syscall.EIO}))
-	if _, err := s.Append([]byte("a")); !errors.Is(err, syscall.EIO) || errors.Is(err, ErrFull) {
+	if _, err := offer(s, []byte("a")); !errors.Is(err, syscall.EIO) || errors.Is(err, ErrFull) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -170,7 +170,7 @@ func TestRoomSetAsideIsNotTakenBackFromWhoUsesIt(t *testing.T) {
 	s := open(t, small(on))
 	other := make(chan error, 1)
 	err := useReserve(s, func() error {
-		if _, err := s.Append([]byte("a")); !errors.Is(err, ErrFull) {
+		if _, err := offer(s, []byte("a")); !errors.Is(err, ErrFull) {
 			t.Errorf("error %v, want ErrFull", err)
 		}
 		go func() { other <- s.WithRoom(nothing) }()
@@ -200,12 +200,12 @@ func TestRoomForFilesOfSegments(t *testing.T) {
 	if first == nil || second == nil || third == nil || s.Room() != nil {
 		t.Fatal("want room for three of 1000 in 4000 bytes, one of which is for the segments")
 	}
-	if _, err := s.Append(make([]byte, 995)); !errors.Is(err, ErrFull) {
+	if _, err := offer(s, make([]byte, 995)); !errors.Is(err, ErrFull) {
 		t.Errorf("error %v, want ErrFull", err)
 	}
 	second.Release()
 	second.Release() // twice is once
-	if _, err := s.Append(make([]byte, 100)); err != nil {
+	if _, err := offer(s, make([]byte, 100)); err != nil {
 		t.Error(err)
 	}
 	first.Release()

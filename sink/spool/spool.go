@@ -51,7 +51,7 @@ const (
 
 // Options of a Spool. Sizes are in bytes.
 type Options struct {
-	SegmentSize int64 // frames that seal a segment
+	SegmentSize int64 // of what is in its frames, as Append is told, that seals a segment
 	Limit       int64 // segments, quarantine, side files and scratch together
 	Frozen      string
 	// Accept refuses a segment that a later release wrote, going by what its
@@ -105,6 +105,7 @@ type writing struct {
 	good   int64
 	behind int64 // bytes of the file that are not, after failing to cut them off
 	frames int
+	size   int64 // of what is in them
 	digest hash.Hash
 	began  time.Time // carries the monotonic clock: the wall clock may jump
 	failed bool      // a write or an fsync failed: never to be written again
@@ -176,10 +177,11 @@ func (s *Spool) acquire() (err error) {
 func (s *Spool) Dir() string { return s.dir }
 
 // Append makes one frame durable: when it returns nil, payload is on disk, in the
-// segment of that sequence number. After any error nothing of payload will ever
+// segment of that sequence number. size is how much it counts for of SegmentSize: what
+// is in it may be packed. After any error nothing of payload will ever
 // be read back, unless the process ends before the next frame is taken: an fsync
 // that failed may still have written it.
-func (s *Spool) Append(payload []byte) (sequence uint64, err error) {
+func (s *Spool) Append(payload []byte, size int64) (sequence uint64, err error) {
 	if len(payload) == 0 || len(payload) > maxFrame {
 		return 0, fmt.Errorf("a frame holds 1 to %d bytes, not %d", maxFrame, len(payload))
 	}
@@ -199,7 +201,7 @@ func (s *Spool) Append(payload []byte) (sequence uint64, err error) {
 		return 0, full(errors.Join(fmt.Errorf("appending to segment %s: %w", s.current.path, err), s.abandon()))
 	}
 	s.used += need
-	if s.current.good >= s.opts.SegmentSize {
+	if s.current.size += size; s.current.size >= s.opts.SegmentSize {
 		// The frame is durable whatever happens here: not sealed now, the
 		// segment is sealed by age or at the next start.
 		if err := s.seal(); err != nil {

@@ -70,10 +70,15 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// offer appends a payload that counts for the bytes that it takes in its segment.
+func offer(s *Spool, payload []byte) (uint64, error) {
+	return s.Append(payload, int64(len(payload)+frameHeadLen))
+}
+
 func mustAppend(t testing.TB, s *Spool, payloads ...string) {
 	t.Helper()
 	for _, p := range payloads {
-		if _, err := s.Append([]byte(p)); err != nil {
+		if _, err := offer(s, []byte(p)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -83,6 +83,7 @@ type canaryRun struct {
 	tmp      string
 	mu       sync.Mutex
 	spool    map[string]canary.Place // files of the spool as they were at any time
+	copied   map[string]int64        // bytes of them then
 	endLook  func()
 }
 
@@ -102,7 +103,7 @@ rules:
 // policy that keeps all bodies, one that keeps requests' and with none at all.
 func newCanaryRun(t *testing.T, modes ...string) *canaryRun {
 	s := newSetup(t)
-	r := &canaryRun{setup: s, canaries: &canaries{}, tmp: filepath.Join(s.dir, "tmp"), spool: map[string]canary.Place{}}
+	r := &canaryRun{setup: s, canaries: &canaries{}, tmp: filepath.Join(s.dir, "tmp"), spool: map[string]canary.Place{}, copied: map[string]int64{}}
 	if err := os.Mkdir(r.tmp, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +144,7 @@ func newCanaryRun(t *testing.T, modes ...string) *canaryRun {
 }
 
 // look copies the spools' files, which are deleted after the upload: segments,
-// whose frames are uncompressed msgpack, and scratch. Fluent Bit's own chunks, in
+// whose frames are searched unpacked too, and scratch. Fluent Bit's own chunks, in
 // the host's folder, are outside: they hold events as they came, before any plugin
 // sees them, and are the operator's to protect.
 func (r *canaryRun) look() {
@@ -166,14 +167,25 @@ func (r *canaryRun) copyFile(path string) {
 	if err != nil {
 		return
 	}
-	before, known := r.spool[name]
+	before, known := r.copied[name]
 	info, err := os.Stat(path)
-	if err != nil || known && info.Size() <= int64(len(before.Content)) {
+	if err != nil || known && info.Size() <= before {
 		return
 	}
-	if content, err := os.ReadFile(path); err == nil {
-		r.spool[name] = canary.Place{Kind: "spool", Name: name, Content: content}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return
 	}
+	r.copied[name] = int64(len(content))
+	// A .new has no whole header yet, and no frame.
+	if ext := filepath.Ext(name); ext == ".open" || ext == ".sealed" {
+		plain, err := canary.Unpacked(content)
+		if err != nil {
+			r.t.Errorf("%s: %v", name, err)
+		}
+		content = append(content, plain...)
+	}
+	r.spool[name] = canary.Place{Kind: "spool", Name: name, Content: content}
 }
 
 // left is everything that the plugin has left behind: the spool at any time, files for

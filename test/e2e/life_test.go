@@ -211,9 +211,9 @@ func TestFullSpoolAnswersRetry(t *testing.T) {
 	s := newSetup(t)
 	s.s3.Stop()
 	s.run(s.section("prod").Set("total_file_size", "1M").Set("store_dir_limit_size", "4M"))
-	body := map[string]any{"level": "Request", "verb": "create", "requestURI": "/api/v1/namespaces/default/pods", "requestObject": map[string]string{"x": strings.Repeat("y", 400_000)}}
 	const events = 16 // 6.4 MB of events for 3 MB of room
 	for i := range events {
+		body := map[string]any{"level": "Request", "verb": "create", "requestURI": "/api/v1/namespaces/default/pods", "requestObject": map[string]string{"x": rig.Words(uint64(i), 400_000)}}
 		s.post("audit", list(simple(fmt.Sprint(i), body)))
 	}
 	s.waitLog("the spool is full")

@@ -87,7 +87,7 @@ func (s *stand) fill(r *rig.Receiver) (events int) {
 	for more := 5; more > 0; {
 		var batch []string
 		for range 20 {
-			batch = append(batch, strings.Replace(event(fmt.Sprint("orphan-", events)), `"kubectl"`, fmt.Sprintf("%q", strings.Repeat("kubectl ", 2000)), 1))
+			batch = append(batch, strings.Replace(event(fmt.Sprint("orphan-", events)), `"kubectl"`, fmt.Sprintf("%q", rig.Words(uint64(events), 16_000)), 1))
 			events++
 		}
 		response, err := s.postAs(guest{certificate: s.client}, r, list(batch...))
