@@ -10,8 +10,8 @@ import (
 	"audit_s3/test/rig"
 )
 
-// backlog posts without an S3 server until the spool has so many bytes, then starts
-// one and waits until all is there.
+// backlog posts without an S3 server until events of so many bytes wait, before the spool
+// packs them, then starts one and waits until all is there.
 func (b *bench) backlog(ctx context.Context, sizes []int64, rate int) (Backlog, error) {
 	r := Backlog{Rate: rate}
 	dir := filepath.Join(b.dir, "backlog")
@@ -21,6 +21,10 @@ func (b *bench) backlog(ctx context.Context, sizes []int64, rate int) (Backlog, 
 		return r, err
 	}
 	day, err := rig.NewDay(5)
+	if err != nil {
+		return r, err
+	}
+	forms, err := recording(5)
 	if err != nil {
 		return r, err
 	}
@@ -42,7 +46,7 @@ func (b *bench) backlog(ctx context.Context, sizes []int64, rate int) (Backlog, 
 		stop()
 		<-watched
 	}()
-	if err := f.fill(day, sizes, rate); err != nil {
+	if err := f.fill(day, sizes, bytesPerEvent(forms.entries), rate); err != nil {
 		return r, err
 	}
 	if err := h.flushed(ctx); err != nil {
@@ -83,18 +87,19 @@ func (b *bench) backlog(ctx context.Context, sizes []int64, rate int) (Backlog, 
 	return r, nil
 }
 
-// fill posts until the spool has the largest of sizes.
-func (f *filling) fill(day *rig.Day, sizes []int64, rate int) error {
+// fill posts until events of the largest of sizes wait, perEvent bytes each.
+func (f *filling) fill(day *rig.Day, sizes []int64, perEvent float64, rate int) error {
 	r := f.backlog
 	from, before := int64(0), f.h.cpu()
 	for _, size := range sizes {
-		for f.spool() < size {
+		held := func() int64 { return int64(float64(r.Events) * perEvent) }
+		for held() < size {
 			if err := f.post(day, rate); err != nil {
 				return err
 			}
 		}
 		now := f.h.cpu()
-		r.Reached = append(r.Reached, Checkpoint{Spool: f.spool(), Events: r.Events - from, CPU: now - before, RSS: f.h.peak.Load()})
+		r.Reached = append(r.Reached, Checkpoint{Held: held(), Spool: f.spool(), Events: r.Events - from, CPU: now - before, RSS: f.h.peak.Load()})
 		from, before = r.Events, now
 	}
 	return nil

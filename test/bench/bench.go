@@ -109,8 +109,9 @@ type Sample struct {
 	RSS     int64   `json:"rss"`
 }
 
-// Checkpoint is what it took from the checkpoint before to a size of the spool.
+// Checkpoint is what it took from the checkpoint before to a size of the backlog.
 type Checkpoint struct {
+	Held   int64         `json:"held"` // bytes of the events that wait, before they are packed
 	Spool  int64         `json:"spool"`
 	Events int64         `json:"events"`
 	CPU    time.Duration `json:"cpu"`

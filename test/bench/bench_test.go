@@ -36,7 +36,7 @@ var (
 	growBodies  = flag.String("grow-bodies", "1000,10000,100000,1000000", "bytes of a body")
 	growBytes   = flag.Int64("grow-bytes", 100_000_000, "bytes of all events with bodies of one size")
 	growConns   = flag.String("grow-connections", "1,4,16,64", "connections")
-	backlogs    = flag.String("backlogs", "100M,500M,1G,2G,5G", "bytes of spool")
+	backlogs    = flag.String("backlogs", "100M,500M,1G,2G,5G", "bytes of the events that wait, before they are packed")
 	backlogRate = flag.Int("backlog-rate", 16_000, "events a second while it fills")
 	largeBytes  = flag.Int64("large", 60_000_000, "bytes of the large list")
 	flushCount  = flag.Int("flushes", 400, "of each size")

@@ -9,38 +9,17 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/parquet-go/parquet-go/compress/zstd"
 	"github.com/tinylib/msgp/msgp"
-
-	"audit_s3/convert"
-	"audit_s3/test/rig"
 )
 
 // floors measures what cannot be left out, alone on the bytes of the recording:
 // what reads every type of a chunk, what compresses, what sums and what syncs.
 func floors(dir string, repetitions int) ([]Floor, error) {
-	day, err := rig.NewDay(3)
+	r, err := recording(3)
 	if err != nil {
 		return nil, err
-	}
-	redaction, err := convert.LoadRedaction("default", "", nil, nil)
-	if err != nil {
-		return nil, err
-	}
-	converter := convert.New(nil, redaction)
-	var batch convert.Batch
-	var lists, chunks, frames [][]byte
-	for range recorded / perList {
-		list := day.AppendList(nil, perList, time.Now().UTC(), time.Microsecond)
-		chunk, err := rig.Chunk(list)
-		if err != nil {
-			return nil, err
-		}
-		batch.Reset(time.Now())
-		if err := converter.Convert(&batch, "node_1", chunk); err != nil {
-			return nil, err
-		}
-		lists, chunks, frames = append(lists, list), append(chunks, chunk), append(frames, bytes.Clone(batch.Payload()))
 	}
 	codec := &zstd.Codec{Level: zstd.SpeedDefault}
 	var packed []byte
@@ -65,7 +44,7 @@ func floors(dir string, repetitions int) ([]Floor, error) {
 		of   [][]byte
 		run  func(of [][]byte) (int, error)
 	}{
-		{"skip over msgpack (tinylib/msgp)", chunks, func(of [][]byte) (int, error) {
+		{"skip over msgpack (tinylib/msgp)", r.chunks, func(of [][]byte) (int, error) {
 			for _, b := range of {
 				if _, err := msgp.Skip(b); err != nil {
 					return 0, err
@@ -73,7 +52,7 @@ func floors(dir string, repetitions int) ([]Floor, error) {
 			}
 			return 0, nil
 		}},
-		{"SHA-256 of the frames", frames, func(of [][]byte) (int, error) {
+		{"SHA-256 of the entries", r.entries, func(of [][]byte) (int, error) {
 			hash := sha256.New()
 			for _, b := range of {
 				_, _ = hash.Write(b)
@@ -81,7 +60,14 @@ func floors(dir string, repetitions int) ([]Floor, error) {
 			_ = hash.Sum(nil)
 			return 0, nil
 		}},
-		{"write and fsync of the frames", frames, func(of [][]byte) (int, error) {
+		{"S2 of the entries", r.entries, func(of [][]byte) (out int, err error) {
+			for _, b := range of {
+				packed = s2.Encode(packed[:cap(packed)], b)
+				out += len(packed)
+			}
+			return out, nil
+		}},
+		{"write and fsync of the frames", r.frames, func(of [][]byte) (int, error) {
 			for _, b := range of {
 				if _, err := f.Write(b); err != nil {
 					return 0, err
@@ -92,9 +78,9 @@ func floors(dir string, repetitions int) ([]Floor, error) {
 			}
 			return 0, nil
 		}},
-		{"zstd of the frames", frames, zip},
-		{"zstd of the JSON", lists, zip},
-		{"gzip of the JSON (Go's)", lists, func(of [][]byte) (int, error) {
+		{"zstd of the entries", r.entries, zip},
+		{"zstd of the JSON", r.lists, zip},
+		{"gzip of the JSON (Go's)", r.lists, func(of [][]byte) (int, error) {
 			var out bytes.Buffer
 			gz := gzip.NewWriter(&out)
 			for _, b := range of {
@@ -109,9 +95,7 @@ func floors(dir string, repetitions int) ([]Floor, error) {
 	var all []Floor
 	for _, p := range parts {
 		floor := Floor{Name: p.name}
-		for _, b := range p.of {
-			floor.Bytes += float64(len(b)) / recorded
-		}
+		floor.Bytes = bytesPerEvent(p.of)
 		var cpu, wall []float64
 		for range repetitions {
 			began, before := time.Now(), processCPU()

@@ -95,7 +95,7 @@ func (r Results) marks() (all []mark) {
 	}
 	if b := r.Backlog; b != nil {
 		above := float64(b.Peak-b.Null) / (1 << 20)
-		all = append(all, mark{fmt.Sprintf("peak RSS above null, %.1f GB of backlog, filled and drained", float64(b.largest())/1e9), "≤ 256 MiB",
+		all = append(all, mark{fmt.Sprintf("peak RSS above null, %.1f GB of backlog (%.2f GB in the spool), filled and drained", float64(b.held())/1e9, float64(b.largest())/1e9), "≤ 256 MiB",
 			[]string{fmt.Sprintf("%.0f MiB (%.0f and %.0f)", above, float64(b.Peak)/(1<<20), float64(b.Null)/(1<<20))}, []bool{above <= 256}})
 	}
 	if l := r.Large; l != nil {
@@ -114,6 +114,14 @@ func (r Results) marks() (all []mark) {
 			[]string{fmt.Sprintf("%.0f ms, of chunks of %.1f MB", milli(worst.Beyond.P99), float64(worst.Chunk)/1e6)}, []bool{milli(worst.Beyond.P99) <= 50}})
 	}
 	return all
+}
+
+// held is the backlog at its largest, before it is packed.
+func (b *Backlog) held() (most int64) {
+	for _, c := range b.Reached {
+		most = max(most, c.Held)
+	}
+	return most
 }
 
 // largest is the spool at its fullest.

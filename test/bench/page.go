@@ -152,13 +152,13 @@ func (g *Growth) null(of Run) Run {
 }
 
 func (g *Backlog) page(b *strings.Builder) {
-	fmt.Fprintf(b, "\n## Backlog\n\n%s\n\nS3 is away while %s events/s come; with null Fluent Bit has %.0f MiB resident at most at that rate.\n\n| spool | events since the line above | CPU µs per event | peak RSS so far, MiB |\n|---:|---:|---:|---:|\n",
+	fmt.Fprintf(b, "\n## Backlog\n\n%s\n\nS3 is away while %s events/s come; with null Fluent Bit has %.0f MiB resident at most at that rate.\n\n| events that wait, before they are packed | spool | events since the line above | CPU µs per event | peak RSS so far, MiB |\n|---:|---:|---:|---:|---:|\n",
 		g.Stamp, thousands(int64(g.Rate)), mebi(g.Null))
 	perEvent := func(c Checkpoint) float64 { return float64(c.CPU.Nanoseconds()) / 1e3 / float64(max(1, c.Events)) }
 	for _, c := range g.Reached {
-		fmt.Fprintf(b, "| %.1f GB | %s | %.1f | %.0f |\n", float64(c.Spool)/1e9, thousands(c.Events), perEvent(c), mebi(c.RSS))
+		fmt.Fprintf(b, "| %.1f GB | %.3f GB | %s | %.1f | %.0f |\n", float64(c.Held)/1e9, float64(c.Spool)/1e9, thousands(c.Events), perEvent(c), mebi(c.RSS))
 	}
-	fmt.Fprintf(b, "| back to nothing, in %.0f s | %s | %.1f | %.0f |\n\n![RSS over backlog](plots/backlog.svg)\n", g.Took, thousands(g.Draining.Events), perEvent(g.Draining), mebi(g.Peak))
+	fmt.Fprintf(b, "| back to nothing, in %.0f s | | %s | %.1f | %.0f |\n\n![RSS over backlog](plots/backlog.svg)\n", g.Took, thousands(g.Draining.Events), perEvent(g.Draining), mebi(g.Peak))
 }
 
 func mebi(n int64) float64 { return float64(n) / (1 << 20) }

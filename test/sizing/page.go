@@ -18,6 +18,16 @@ const (
 	day   = 24 * time.Hour
 )
 
+// inAList is how many events an API server sends at once of so many in five minutes: of
+// the divisors of that number the next to it, so that a list is of one object.
+func inAList(perObject int) int {
+	n := int(float64(perObject) * together.Seconds() / (5 * time.Minute).Seconds())
+	for perObject%n != 0 {
+		n--
+	}
+	return min(n, perList)
+}
+
 // perEvent is bytes an event received.
 func (v volume) perEvent(bytes int64) float64 { return float64(bytes) / float64(v.events) }
 
@@ -30,11 +40,11 @@ func (v volume) share() float64 { return float64(v.rows) / float64(v.events) }
 // quiet and busy, in the order of policies.
 func page(small, large []volume) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| policy | rows per event | Parquet bytes per row, %d/s | %d/s | Parquet bytes per event, %d/s | %d/s | spool bytes per row | spool bytes per event |\n|---|---:|---:|---:|---:|---:|---:|---:|\n",
-		perSecond(quiet), perSecond(busy), perSecond(quiet), perSecond(busy))
+	fmt.Fprintf(&b, "| policy | rows per event | Parquet bytes per row, %d/s | %d/s | Parquet bytes per event, %d/s | %d/s | spool bytes per event, %d/s | %d/s |\n|---|---:|---:|---:|---:|---:|---:|---:|\n",
+		perSecond(quiet), perSecond(busy), perSecond(quiet), perSecond(busy), perSecond(quiet), perSecond(busy))
 	for i, v := range small {
 		fmt.Fprintf(&b, "| `%s` | %.3f | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", v.policy, v.share(), v.perRow(), large[i].perRow(),
-			v.perEvent(v.parquet), large[i].perEvent(large[i].parquet), float64(v.frames)/float64(v.rows), v.perEvent(v.frames))
+			v.perEvent(v.parquet), large[i].perEvent(large[i].parquet), v.perEvent(v.frames), large[i].perEvent(large[i].frames))
 	}
 	fmt.Fprintf(&b, "\nFluent Bit's own chunks take %.0f bytes per event, whatever the policy.\n", small[0].perEvent(small[0].buffer))
 	b.WriteString("\nA day of 1,000,000 events (12 a second), one replica:\n\n")

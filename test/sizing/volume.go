@@ -31,6 +31,9 @@ var policies = []string{none, "compliance", "security", "minimal"}
 const (
 	recorded = 20_000 // events of the recording
 	perList  = 400    // --audit-webhook-batch-max-size
+	// together is how long an API server waits for a list to fill:
+	// --audit-webhook-batch-max-wait
+	together = 5 * time.Second
 	// frameHead is what sink/spool/FORMAT.md puts before each payload.
 	frameHead = 12
 	// sealSize is the default of total_file_size.
@@ -48,15 +51,16 @@ type volume struct {
 	buffer  int64 // bytes in Fluent Bit's own chunks
 }
 
-// recording is what Fluent Bit makes of the recorded events, as they were recorded.
-func recording() iter.Seq2[[]byte, error] {
+// recording is what Fluent Bit makes of the recorded events, as they were recorded, in
+// lists of n.
+func recording(n int) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		lines, err := recordedLines()
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		for events := range slices.Chunk(lines, perList) {
+		for events := range slices.Chunk(lines, n) {
 			list := fmt.Appendf(nil, `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[%s]}`, bytes.Join(events, []byte(",")))
 			if chunk, err := rig.Chunk(list); !yield(chunk, err) || err != nil {
 				return
@@ -103,8 +107,8 @@ func chunks(n, perObject int) iter.Seq2[[]byte, error] {
 	}
 }
 
-// measure converts chunks of perList events, of which perObject come before a
-// segment is sealed by its age.
+// measure converts chunks, of whose events perObject come before a segment is sealed by
+// its age.
 func measure(policy string, chunks iter.Seq2[[]byte, error], perObject int) (volume, error) {
 	v := volume{policy: policy}
 	converter, err := newConverter(policy)
@@ -122,8 +126,8 @@ func measure(policy string, chunks iter.Seq2[[]byte, error], perObject int) (vol
 		if err := converter.Convert(&batch, "audit", chunk); err != nil {
 			return v, err
 		}
-		segment.append(batch.Payload())
-		if len(segment.payloads)*perList >= perObject || segment.size >= sealSize {
+		segment.append(&batch)
+		if segment.received >= int64(perObject) || segment.size >= sealSize {
 			if err := segment.ship(); err != nil {
 				return v, err
 			}
@@ -160,14 +164,16 @@ func newConverter(policy string) (*convert.Converter, error) {
 type segment struct {
 	*volume
 	payloads [][]byte
-	size     int64
+	received int64
+	size     int64 // before it is packed
 	number   uint64
 }
 
-func (s *segment) append(payload []byte) {
-	s.payloads = append(s.payloads, append([]byte(nil), payload...))
-	s.size += int64(len(payload)) + frameHead
-	s.frames += int64(len(payload)) + frameHead
+func (s *segment) append(b *convert.Batch) {
+	s.payloads = append(s.payloads, bytes.Clone(b.Payload()))
+	s.received += b.Counts().Received
+	s.size += b.Size()
+	s.frames += int64(len(b.Payload())) + frameHead
 }
 
 // ship makes the segment's objects and counts them.
@@ -200,7 +206,7 @@ func (s *segment) ship() error {
 	if encoding.Counts.Rejected > 0 {
 		return errors.New("an event of the recording was rejected")
 	}
-	s.payloads, s.size = nil, 0
+	s.payloads, s.received, s.size = nil, 0, 0
 	return nil
 }
 
