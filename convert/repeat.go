@@ -90,7 +90,7 @@ func (b *Batch) DropRepeats(seen func(Digest) bool) {
 	b.buf = append(buf, b.buf[done:]...)
 	b.tallies = append(tallies, b.tallies[judged:]...)
 	b.records = kept
-	if len(kept) < records {
+	if len(kept) < records { // seldom, since this is done under a lock
 		b.pack()
 	}
 	b.close(b.Digests())

@@ -9,8 +9,8 @@ import (
 
 // Unpacked is what the frames of a segment of the spool hold, unpacked: made after
 // sink/spool/FORMAT.md rather than with the plugin's own reader, which would not show
-// what it does not read. A file that was copied while it was
-// written may end within a frame.
+// what it does not read. A file that was copied while it was written may end within a
+// frame.
 func Unpacked(segment []byte) ([]byte, error) {
 	var plain []byte
 	const lengths, frameHead = 20, 12

@@ -382,19 +382,29 @@ func TestCanaryIsFoundNowhere(t *testing.T) {
 func TestCanarySearchFindsPlantedLeaks(t *testing.T) {
 	r := newCanaryRun(t, "off")
 	r.feed()
-	found := func() (kinds map[string]bool, canaries map[string]bool) {
-		kinds, canaries = map[string]bool{}, map[string]bool{}
+	// By kind of place, and of all of them.
+	found := func() (kinds map[string]map[string]bool, canaries map[string]bool) {
+		kinds, canaries = map[string]map[string]bool{}, map[string]bool{}
 		for _, h := range canary.Search(r.left()) {
-			kinds[h.Kind+" of "+clusterOf(h)] = true
-			canaries[h.Canary] = true
+			kind := h.Kind + " of " + clusterOf(h)
+			if kinds[kind] == nil {
+				kinds[kind] = map[string]bool{}
+			}
+			kinds[kind][h.Canary], canaries[h.Canary] = true, true
 		}
 		return kinds, canaries
 	}
 	kinds, _ := found()
 	for _, cluster := range r.clusters {
 		for _, kind := range []string{"spool", "rows"} {
-			if !kinds[kind+" of "+cluster] {
+			if kinds[kind+" of "+cluster] == nil {
 				t.Errorf("redaction off, but no canary was found in the %s of %s", kind, cluster)
+			}
+		}
+		// What is packed is searched too: what repeats in a frame stands there once.
+		for name := range kinds["rows of "+cluster] {
+			if !kinds["spool of "+cluster][name] {
+				t.Errorf("redaction off, but %s, which is in the rows of %s, was not found in its spool", name, cluster)
 			}
 		}
 	}
@@ -441,7 +451,7 @@ func TestCanarySearchFindsPlantedLeaks(t *testing.T) {
 	r.look()
 	kinds, names := found()
 	for _, want := range []string{"rejects of off", "object of off", "object metadata of off", "temporary file of all"} {
-		if !kinds[want] {
+		if kinds[want] == nil {
 			t.Errorf("the leak planted in %s was not found", want)
 		}
 	}
@@ -451,7 +461,7 @@ func TestCanarySearchFindsPlantedLeaks(t *testing.T) {
 		}
 	}
 	r.host = loudHost{r.host, "error: " + url.QueryEscape(`"`+canary.Stem+`planted6"`)}
-	if kinds, _ := found(); !kinds["log of all"] {
+	if kinds, _ := found(); kinds["log of all"] == nil {
 		t.Error("the leak planted in the log was not found")
 	}
 }
