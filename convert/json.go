@@ -132,6 +132,37 @@ func appendJSONMap(dst, b []byte, at place, depth int) ([]byte, []byte, error) {
 	return append(dst, '}'), b, nil
 }
 
+// appendStructure is appendJSON for maps in maps and nothing else, such as a fieldsV1,
+// in which there is no value that could be a secret. If there is anything else in it, or
+// if it breaks off, it is not ok, and nothing is appended.
+func appendStructure(dst, b []byte, depth int) (json, rest []byte, ok bool) {
+	if typeOf(b) != msgp.MapType || depth > maxDepth {
+		return dst, b, false
+	}
+	n, b, err := readMap(b)
+	if err != nil {
+		return dst, b, false
+	}
+	json = append(dst, '{')
+	for i := range n {
+		if i > 0 {
+			json = append(json, ',')
+		}
+		if typeOf(b) != msgp.StrType {
+			return dst, b, false
+		}
+		var key []byte
+		if key, b, err = readText(b); err != nil {
+			return dst, b, false
+		}
+		json = append(appendJSONString(json, key), ':')
+		if json, b, ok = appendStructure(json, b, depth+1); !ok {
+			return dst, b, false
+		}
+	}
+	return append(json, '}'), b, true
+}
+
 func appendJSONArray(dst, b []byte, at place, depth int) ([]byte, []byte, error) {
 	n, b, err := readArray(b)
 	if err != nil {

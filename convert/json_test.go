@@ -3,6 +3,7 @@ package convert
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"reflect"
@@ -312,4 +313,32 @@ func sameJSON(t testing.TB, a, b []byte) bool {
 		}
 	}
 	return reflect.DeepEqual(values[0], values[1])
+}
+
+// TestStructure: maps in maps are written as appendJSON writes them, and nothing of what
+// is anything else.
+func TestStructure(t *testing.T) {
+	b := packed(t, `{"f:metadata":{"f:labels":{".":{},"f:é\"\\":{}}},"f:spec":{"k:{\"containerPort\":80}":{}},"f:spec":{}}`)
+	want, _, err := appendJSON(nil, b, placeAny, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, rest, ok := appendStructure([]byte("before"), append(b, 0xc0), 0)
+	if !ok || string(got) != "before"+string(want) || len(rest) != 1 {
+		t.Errorf("%s, %d bytes left, %v; want %s", got, len(rest), ok, want)
+	}
+	refuse := func(what string, b []byte, depth int) {
+		t.Helper()
+		if got, _, ok := appendStructure([]byte("before"), b, depth); ok || string(got) != "before" {
+			t.Errorf("%s: %s, %v", what, got, ok)
+		}
+	}
+	for n := range b {
+		refuse(fmt.Sprintf("cut at %d", n), b[:n], 0)
+	}
+	refuse("too deep", b, maxDepth-1)
+	for _, text := range []string{`"a"`, `[]`, `{"a":{},"b":"c"}`, `{"a":{"b":[]}}`, `{"a":{"b":{}},"c":null}`, `{"a":1}`} {
+		refuse(text, packed(t, text), 0)
+	}
+	refuse("a key that is no text", []byte{0x81, 0x01, 0x80}, 0)
 }

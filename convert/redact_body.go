@@ -191,6 +191,11 @@ func (x *redactor) object(dst, b []byte, at *spot, depth int) ([]byte, []byte, e
 // what kubectl last applied must be, and other tools leave such copies of the
 // object under annotations of their own.
 func (x *redactor) open(dst, b, key []byte, at *spot, depth int) ([]byte, []byte, error) {
+	if string(key) == "fieldsV1" && !x.program.removes {
+		if out, rest, ok := appendStructure(dst, b, depth+1); ok {
+			return out, rest, nil
+		}
+	}
 	applied := string(key) == lastApplied
 	var s, rest []byte
 	err := error(msgp.TypeError{})

@@ -98,6 +98,12 @@ func TestBodies(t *testing.T) {
 		{name: "in a Table", verb: "list", uri: secrets,
 			body: `{"kind":"Table","rows":[{"cells":["s"],"object":{"metadata":{"name":"s"},"data":{"a":"MQ=="}}}]}`,
 			want: `{"kind":"Table","rows":[{"cells":["s"],"object":{"metadata":{"name":"s"},"data":{"a":"*"}}}]}`},
+		{name: "a fieldsV1", verb: "update", uri: pods,
+			body: `{"metadata":{"managedFields":[{"fieldsV1":{"f:password":{},"f:spec":{"k:{\"name\":\"A\"}":{".":{},"f:é\u0001":{}}}}}]}}`,
+			want: `{"metadata":{"managedFields":[{"fieldsV1":{"f:password":{},"f:spec":{"k:{\"name\":\"A\"}":{".":{},"f:é\u0001":{}}}}}]}}`},
+		{name: "a fieldsV1 that holds more", verb: "update", uri: pods,
+			body: `{"metadata":{"managedFields":[{"fieldsV1":{"f:a":{"f:b":{}},"f:c":{"password":"hunter22"}}}]},"fieldsV1":["x",{"password":"hunter22"}]}`,
+			want: `{"metadata":{"managedFields":[{"fieldsV1":{"f:a":{"f:b":{}},"f:c":{"password":"*"}}}]},"fieldsV1":["x",{"password":"*"}]}`},
 		{name: "a Secret whose data is a string", verb: "create", uri: secrets, body: `{"data":"MQ=="}`, want: `{"data":"*"}`},
 		{name: "a Secret whose data is a list of things", verb: "create", uri: secrets, body: `{"data":["MQ==",1,true,null,{"x":2}]}`, want: `{"data":["*","*","*",null,{"x":"*"}]}`},
 		{name: "a Secret that is a string", verb: "create", uri: secrets, body: `"MQ=="`, want: `"*"`},
@@ -380,6 +386,7 @@ rules:
 - {apiGroup: "", resource: configmaps, namespace: kube-system, name: aws-auth, path: data, action: keep}
 - {apiGroup: example.org, resource: things, path: 'spec["a.b"].x', action: replace}
 - {apiGroup: example.org, resource: things, path: "spec.list[*].gone", action: remove}
+- {apiGroup: example.org, resource: things, path: '**["f:gone"]', action: remove}
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -388,6 +395,7 @@ rules:
 		{"/api/v1/namespaces/kube-system/configmaps/aws-auth", `{"metadata":{"name":"aws-auth","namespace":"kube-system"},"data":{"mapRoles":"r"}}`, `{"metadata":{"name":"aws-auth","namespace":"kube-system"},"data":{"mapRoles":"r"}}`},
 		{"/api/v1/namespaces/kube-system/configmaps/other", `{"metadata":{"name":"other","namespace":"kube-system"},"data":{"mapRoles":"r"}}`, `{"metadata":{"name":"other","namespace":"kube-system"},"data":{"mapRoles":"[REDACTED]"}}`},
 		{"/apis/example.org/v1/namespaces/a/things/t", `{"spec":{"a.b":{"x":1,"y":2},"list":[{"gone":1,"here":2}]}}`, `{"spec":{"a.b":{"x":"[REDACTED]","y":2},"list":[{"here":2}]}}`},
+		{"/apis/example.org/v1/namespaces/a/things/t", `{"metadata":{"managedFields":[{"fieldsV1":{"f:gone":{"f:x":{}},"f:here":{}}}]}}`, `{"metadata":{"managedFields":[{"fieldsV1":{"f:here":{}}}]}}`},
 	} {
 		e := redact(t, r, requested(t, "update", test.uri, map[string]any{"requestObject": test.body}))
 		if string(e.RequestObject) != test.want {

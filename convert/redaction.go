@@ -256,6 +256,7 @@ type program struct {
 	rules   []redactionRule // by rule index of the matcher
 	secret  bool            // one of secretResources
 	named   bool            // some rule asks for a namespace or a name
+	removes bool            // some rule takes keys away
 }
 
 // maxPrograms bounds the programs kept: the names of resources come from the input.
@@ -295,6 +296,7 @@ func (r *Redaction) compile(k resourceKey) *program {
 		_ = p.matcher.add(rule.segments, len(p.rules))
 		p.rules = append(p.rules, rule)
 		p.named = p.named || rule.Namespace != "" || rule.Name != ""
+		p.removes = p.removes || rule.Action == actionRemove
 	}
 	return p
 }
