@@ -29,9 +29,9 @@ func appendBlocks(dst, b []byte) []byte {
 }
 
 // unpackBlocks appends to dst what blocks hold, which are to stand one behind the other
-// until b ends. It reserves no more at once than a block may have: what a length says may
-// not be there.
+// until b ends.
 func unpackBlocks(dst, b []byte) ([]byte, error) {
+	dst = slices.Grow(dst, min(unpackedLen(b), usualPacking*len(b)))
 	for len(b) > 0 {
 		packed, rest, err := msgp.ReadBytesZC(b)
 		if err != nil {
@@ -48,4 +48,24 @@ func unpackBlocks(dst, b []byte) ([]byte, error) {
 		dst, b = dst[:len(dst)+n], rest
 	}
 	return dst, nil
+}
+
+// usualPacking bounds what is reserved by lengths that were only read, and may not be
+// there: events pack to a tenth. Where more than that is there, memory grows by blocks.
+const usualPacking = 16
+
+// unpackedLen is how many bytes blocks say that they hold.
+func unpackedLen(b []byte) (sum int) {
+	for len(b) > 0 {
+		packed, rest, err := msgp.ReadBytesZC(b)
+		if err != nil {
+			return sum
+		}
+		n, err := s2.DecodedLen(packed)
+		if err != nil || n > blockLen {
+			return sum
+		}
+		sum, b = sum+n, rest
+	}
+	return sum
 }

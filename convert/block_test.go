@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -75,6 +76,51 @@ func TestBlocksOfAnotherWriter(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, ErrFrame)
 		}
 	}
+}
+
+// TestALargeFrameTakesItsSizeOnce: it is not unpacked into ever larger memory.
+func TestALargeFrameTakesItsSizeOnce(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates; make test runs this without it")
+	}
+	var frame converted
+	for i := range 400 {
+		e := whole[Event]()
+		e.RequestObject = bytes.Repeat([]byte("x"), 50_000+i)
+		frame.Events = append(frame.Events, e)
+	}
+	size := len(frame.encodeUnpacked())
+	repetitions := frame.encode()
+	if len(repetitions) > size/2/usualPacking {
+		t.Errorf("%d bytes packed, of %d: they show nothing", len(repetitions), size)
+	}
+	for name, b := range map[string][]byte{"as usual": scrambled(frame).encode(), "of repetitions": repetitions} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := ReadFrame(b, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&after)
+		taken := float64(after.TotalAlloc-before.TotalAlloc) / float64(size)
+		t.Logf("%s: %d bytes of %d, unpacked into %.2f times as many", name, len(b), size, taken)
+		if most := map[string]float64{"as usual": 1.1, "of repetitions": 8}[name]; taken > most {
+			t.Errorf("%s: %.1f times its size was taken", name, taken)
+		}
+	}
+}
+
+// scrambled is a frame whose bodies pack as little as events do.
+func scrambled(frame converted) converted {
+	rng := rand.New(rand.NewPCG(3, 4))
+	c := converted{Frame: frame.Frame}
+	for _, e := range frame.Events {
+		e.RequestObject = bytes.Clone(e.RequestObject)
+		for i := 0; i < len(e.RequestObject); i += 2 {
+			e.RequestObject[i] = byte('a' + rng.IntN(26))
+		}
+		c.Events = append(c.Events, e)
+	}
+	return c
 }
 
 // TestAReaderUsedAgainForgets: after a frame that is damaged, too.

@@ -187,11 +187,15 @@ func (x *redactor) object(dst, b []byte, at *spot, depth int) ([]byte, []byte, e
 	return append(dst, '}'), b, nil
 }
 
+// fieldsDepth is how deep the object is in which a fieldsV1 stands, at most: that of a
+// row's object in a Table. Deeper ones, one within another, would each be tried in vain.
+const fieldsDepth = 6
+
 // open transcodes a value that no rule has decided about. A string may be JSON:
 // what kubectl last applied must be, and other tools leave such copies of the
 // object under annotations of their own.
 func (x *redactor) open(dst, b, key []byte, at *spot, depth int) ([]byte, []byte, error) {
-	if string(key) == "fieldsV1" && !x.program.removes {
+	if string(key) == "fieldsV1" && depth <= fieldsDepth && !x.program.removes {
 		if out, rest, ok := appendStructure(dst, b, depth+1); ok {
 			return out, rest, nil
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -135,12 +136,19 @@ func chunkOf(t *testing.T, records ...string) (chunk []byte) {
 	return chunk
 }
 
-// event is an Event with a request body of some size.
+// event is an Event with a request body of some size, of words that nobody has seen
+// before: the spool packs little of them.
 func event(auditID string, size int) string {
 	now := time.Now().UTC().Format(time.RFC3339Nano)
+	random, text := rand.New(rand.NewPCG(1, 2)), make([]byte, size)
+	for i := range text {
+		if text[i] = byte('a' + random.IntN(26)); i%8 == 7 {
+			text[i] = ' '
+		}
+	}
 	return fmt.Sprintf(`{"level":"Request","auditID":%q,"stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/pods","verb":"create",`+
 		`"objectRef":{"resource":"pods","namespace":"shop","apiVersion":"v1"},"requestObject":{"kind":"Pod","text":%q},`+
-		`"requestReceivedTimestamp":%q,"stageTimestamp":%q}`, auditID, strings.Repeat("x", size), now, now)
+		`"requestReceivedTimestamp":%q,"stageTimestamp":%q}`, auditID, text, now, now)
 }
 
 func spoolFiles(t *testing.T, s section, pattern string) []string {

@@ -141,7 +141,7 @@ func TestEveryMetricMoves(t *testing.T) {
 		`audit_s3_events_total{result="archived"}`: 0, `audit_s3_policy_rule_hits_total{rule="1"}`: 0, `audit_s3_policy_rule_hits_total{rule="none"}`: 0,
 		`audit_s3_upload_errors_total{reason="denied"}`: 0, `audit_s3_retries_answered_total{reason="spool_full"}`: 0, `audit_s3_spool_segments{state="kept"}`: 0,
 		`audit_s3_oldest_unshipped_seconds`: 0, `audit_s3_events_by_verb_class_total{class="delete"}`: 0, `audit_s3_spool_limit_bytes`: 8e9 - 256e6,
-		`audit_s3_build_info{frame="1",schema="1",version="0.0.0-dev"}`: 1,
+		`audit_s3_build_info{frame="2",schema="1",version="0.0.0-dev"}`: 1,
 	} {
 		if value, told := scrape(t, s)[name]; !told || value != want {
 			t.Errorf("at the start: %s %v, told: %v", name, value, told)

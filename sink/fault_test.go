@@ -43,7 +43,7 @@ func newWorld(t testing.TB, keeps ...forgetful.Keep) *world {
 	fs := forgetful.New(storeDir)
 	return &world{t: t, fs: fs, keeps: keeps, taken: map[int]bool{},
 		made: map[string][]string{}, stored: map[string][]string{}, segments: map[uint64]string{},
-		opts: Options{StoreDir: storeDir, Limit: 1 << 30, SegmentSize: 1800, UploadTimeout: time.Hour, DedupWindow: time.Hour,
+		opts: Options{StoreDir: storeDir, Limit: 1 << 30, SegmentSize: 800, UploadTimeout: time.Hour, DedupWindow: time.Hour,
 			Frozen: convert.Frozen{Schema: convert.SchemaVersion, Frame: convert.FrameVersion, Bucket: "audit", Cluster: "c"},
 			FS:     fs, Log: slog.New(slog.DiscardHandler)}}
 }
@@ -230,6 +230,22 @@ func (w *world) run() {
 		}
 	}
 	w.settle()
+}
+
+// TestTheRunSealsBySize: what run's comment says of chunks 7 to 9.
+func TestTheRunSealsBySize(t *testing.T) {
+	w := newWorld(t)
+	w.open()
+	for number := 7; number <= 9; number++ {
+		if sealed := w.sink.spool.Stats().Pending; sealed != 0 {
+			t.Errorf("%d segments are sealed before chunk %d", sealed, number)
+		}
+		w.offer(number)
+	}
+	if sealed := w.sink.spool.Stats().Pending; sealed != 1 {
+		t.Errorf("%d segments are sealed, want 1", sealed)
+	}
+	_ = w.sink.spool.Close()
 }
 
 // settle ends with a loss of power after which everything works.

@@ -130,16 +130,17 @@ func TestDelivery(t *testing.T) {
 	b.ProcessEvents(filled("arrives", auditinternal.LevelMetadata, 10))
 	close(stop)
 	b.Shutdown() // sends what waits, as an API server that is asked to end does
-	arrived := map[string]event{}
+	arrived, events := map[string]event{}, 0
 	// In one POST or in several: one that is asked to end sends what it has collected so
 	// far, and then what its buffer still holds.
 	for len(posts) > 0 {
 		for _, e := range (<-posts).events {
 			arrived[e.AuditID] = e
+			events++
 		}
 	}
-	if _, ok := arrived["arrives"]; !ok || len(arrived) != 2 {
-		t.Fatalf("arrived: %+v", arrived)
+	if _, ok := arrived["arrives"]; !ok || len(arrived) != 2 || events != 2 {
+		t.Fatalf("%d events arrived: %+v", events, arrived)
 	}
 	if e, ok := arrived["loses its body"]; !ok || e.Annotations["audit.k8s.io/truncated"] != "true" || e.RequestObject != nil {
 		t.Errorf("not truncated: %+v", e)

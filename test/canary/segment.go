@@ -3,15 +3,31 @@ package canary
 import (
 	"encoding/binary"
 	"fmt"
+	"path/filepath"
+	"slices"
 
 	"audit_s3/test/rig"
 )
 
-// Unpacked is what the frames of a segment of the spool hold, unpacked: made after
+// Spooled is a file of the spool as a place: a segment is searched as it lies there, and
+// unpacked. A .new has no whole header yet, and no frame.
+func Spooled(kind, name string, content []byte) (Place, error) {
+	switch filepath.Ext(name) {
+	case ".open", ".sealed", ".damaged", ".unconvertible", ".kept":
+		plain, err := unpacked(content)
+		if err != nil {
+			return Place{}, fmt.Errorf("%s: %w", name, err)
+		}
+		content = slices.Concat(content, plain)
+	}
+	return Place{Kind: kind, Name: name, Content: content}, nil
+}
+
+// unpacked is what the frames of a segment of the spool hold, unpacked: made after
 // sink/spool/FORMAT.md rather than with the plugin's own reader, which would not show
 // what it does not read. A file that was copied while it was written may end within a
 // frame.
-func Unpacked(segment []byte) ([]byte, error) {
+func unpacked(segment []byte) ([]byte, error) {
 	var plain []byte
 	const lengths, frameHead = 20, 12
 	rest := segment

@@ -76,7 +76,11 @@ func (l *live) left(ctx context.Context, t *testing.T) []canary.Place {
 			if err != nil {
 				t.Fatal(err)
 			}
-			places = append(places, canary.Place{Kind: filepath.Base(root), Name: name, Content: content})
+			place, err := canary.Spooled(filepath.Base(root), name, content)
+			if err != nil {
+				t.Fatal(err)
+			}
+			places = append(places, place)
 		}
 	}
 	objects, err := l.s3.Objects(bucket)

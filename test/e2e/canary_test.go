@@ -177,15 +177,9 @@ func (r *canaryRun) copyFile(path string) {
 		return
 	}
 	r.copied[name] = int64(len(content))
-	// A .new has no whole header yet, and no frame.
-	if ext := filepath.Ext(name); ext == ".open" || ext == ".sealed" {
-		plain, err := canary.Unpacked(content)
-		if err != nil {
-			r.t.Errorf("%s: %v", name, err)
-		}
-		content = append(content, plain...)
+	if r.spool[name], err = canary.Spooled("spool", name, content); err != nil {
+		r.t.Error(err)
 	}
-	r.spool[name] = canary.Place{Kind: "spool", Name: name, Content: content}
 }
 
 // left is everything that the plugin has left behind: the spool at any time, files for
