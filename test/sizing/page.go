@@ -37,8 +37,8 @@ func (v volume) perRow() float64 { return float64(v.parquet) / float64(v.rows) }
 func (v volume) share() float64 { return float64(v.rows) / float64(v.events) }
 
 // page is the measured part of docs/sizing.md. small and large are measured at
-// quiet and busy, in the order of policies.
-func page(small, large []volume) string {
+// quiet and busy, single in lists of one event, in the order of policies.
+func page(small, large, single []volume) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| policy | rows per event | Parquet bytes per row, %d/s | %d/s | Parquet bytes per event, %d/s | %d/s | spool bytes per event, %d/s | %d/s |\n|---|---:|---:|---:|---:|---:|---:|---:|\n",
 		perSecond(quiet), perSecond(busy), perSecond(quiet), perSecond(busy), perSecond(quiet), perSecond(busy))
@@ -47,6 +47,11 @@ func page(small, large []volume) string {
 			v.perEvent(v.parquet), large[i].perEvent(large[i].parquet), v.perEvent(v.frames), large[i].perEvent(large[i].frames))
 	}
 	fmt.Fprintf(&b, "\nFluent Bit's own chunks take %.0f bytes per event, whatever the policy.\n", small[0].perEvent(small[0].buffer))
+	b.WriteString("\nWhere events come one at a time, as tail delivers a quiet log, little is packed. Bytes of spool per event then:")
+	for i, v := range single {
+		fmt.Fprintf(&b, "%s %.0f under `%s`", map[bool]string{true: ",", false: ""}[i > 0], v.perEvent(v.frames), v.policy)
+	}
+	b.WriteString(".\n")
 	b.WriteString("\nA day of 1,000,000 events (12 a second), one replica:\n\n")
 	b.WriteString("| policy | rows | stored per day | stored per year | spool per hour without S3 |\n|---|---:|---:|---:|---:|\n")
 	const million = 1e6

@@ -17,21 +17,24 @@ var (
 // TestGeneratedSizing: the page's figures of volume are what the code makes of the
 // recording.
 func TestGeneratedSizing(t *testing.T) {
-	var small, large []volume
-	for perObject, into := range map[int]*[]volume{quiet: &small, busy: &large} {
-		day := made(t, inAList(perObject))
+	var small, large, single []volume
+	for _, m := range []struct {
+		perObject, inAList int
+		into               *[]volume
+	}{{quiet, inAList(quiet), &small}, {busy, inAList(busy), &large}, {busy, 1, &single}} {
+		day := made(t, m.inAList)
 		for _, policy := range policies {
-			v, err := measure(policy, day, perObject)
+			v, err := measure(policy, day, m.perObject)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if v.events != recorded || v.objects != int64(recorded/perObject) {
+			if v.events != recorded || v.objects != int64(recorded/m.perObject) {
 				t.Fatalf("%s: %d events and %d objects of %d events", policy, v.events, v.objects, recorded)
 			}
-			*into = append(*into, v)
+			*m.into = append(*m.into, v)
 		}
 	}
-	text := page(small, large)
+	text := page(small, large, single)
 	t.Log("\n" + text)
 	between(t, "sizing.md", "volume", text)
 	between(t, "runbooks.md", "away", away(large))
