@@ -9,8 +9,9 @@ import (
 	"audit_s3/test/rig"
 )
 
-// Spooled is a file of the spool as a place: a segment is searched as it lies there, and
-// unpacked. A .new has no whole header yet, and no frame.
+// Spooled is a file of the spool as a place. A segment is searched unpacked: packed, a
+// canary may stand there in pieces, or look like another one. A .new has no whole header
+// yet, and no frame.
 func Spooled(kind, name string, content []byte) (Place, error) {
 	switch filepath.Ext(name) {
 	case ".open", ".sealed", ".damaged", ".unconvertible", ".kept":
@@ -18,17 +19,16 @@ func Spooled(kind, name string, content []byte) (Place, error) {
 		if err != nil {
 			return Place{}, fmt.Errorf("%s: %w", name, err)
 		}
-		content = slices.Concat(content, plain)
+		content = plain
 	}
 	return Place{Kind: kind, Name: name, Content: content}, nil
 }
 
-// unpacked is what the frames of a segment of the spool hold, unpacked: made after
+// unpacked is a segment of the spool with all of its frames unpacked: made after
 // sink/spool/FORMAT.md rather than with the plugin's own reader, which would not show
 // what it does not read. A file that was copied while it was written may end within a
-// frame.
+// frame, which is left out.
 func unpacked(segment []byte) ([]byte, error) {
-	var plain []byte
 	const lengths, frameHead = 20, 12
 	rest := segment
 	for range 2 { // headers
@@ -37,6 +37,7 @@ func unpacked(segment []byte) ([]byte, error) {
 		}
 		rest = rest[min(len(rest), lengths+int(binary.LittleEndian.Uint32(rest[12:]))):]
 	}
+	plain := slices.Clone(segment[:len(segment)-len(rest)])
 	for len(rest) >= frameHead {
 		length := int(binary.LittleEndian.Uint32(rest))
 		if rest = rest[frameHead:]; length > len(rest) {
