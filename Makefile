@@ -40,7 +40,7 @@ test: build test-tools ## unit tests with the race detector, fuzz seeds, end to 
 	@$(GO) test -race ./...
 	@echo "== what the race detector is too slow or too large for: a fault at every operation, memory"
 	@$(GO) test ./sink -run TestEveryOperationMayFailOrBeTheLast
-	@$(GO) test ./convert -run 'TestMemoryOf|TestGoldenCost'
+	@$(GO) test ./convert -run 'TestMemoryOf|TestGoldenCost|TestALargeFrame'
 	@echo "== end to end" # -count=1: Go's cache does not see the plugin and the SQL, which lie outside of the module
 	@cd test && $(GO) test -count=1 -timeout 15m ./...
 

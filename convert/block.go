@@ -13,7 +13,7 @@ import (
 const blockLen = 256 << 10
 
 // appendBlocks packs b. S2 takes less time than what it saves: the segment's digest and
-// checksums, and the writing, are of a tenth of the bytes.
+// checksums, and the writing, are of a tenth of the bytes, where all is recorded.
 func appendBlocks(dst, b []byte) []byte {
 	for block := range slices.Chunk(b, blockLen) {
 		const header = 5 // of a bin 32
